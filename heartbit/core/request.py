@@ -1,0 +1,21 @@
+"""One request to a model, before any provider's wire format."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from heartbit.core.agent import ReasoningEffort
+from heartbit.core.messages import Message
+from heartbit.core.tools import ToolChoice, ToolSpec
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelRequest:
+    """What every adapter translates. The model's name belongs to the provider, not in here."""
+
+    system: str
+    messages: tuple[Message, ...]
+    tools: tuple[ToolSpec, ...] = ()
+    max_tokens: int = 4096
+    tool_choice: ToolChoice | None = None
+    reasoning_effort: ReasoningEffort | None = None

@@ -1,0 +1,194 @@
+"""Every error heartbit raises; the docstring of a class is its default message.
+
+HeartbitError
++-- ConfigError                 the person's file, flag or environment
++-- ToolError                   goes to the model as an error result, never ends a run
++-- ProviderError               a model call that failed (attribute `retryable`)
+|   +-- RateLimited  Overloaded  ServerFailure  NetworkFailure  CallTimedOut  TruncatedStream
+|   +-- AuthenticationFailed  ContextTooLong  InvalidRequest  MalformedReply  ContentRefused
++-- RunError                    why a run ended without a result (attribute `code`)
+|   +-- MaxTurnsExceeded  RunTimedOut  BudgetExceeded  ReplyTruncated  ModelRefused
+|   +-- ModelCallFailed  NoStructuredResult  RunCancelled
++-- JournalError
+    +-- RunNotFound  RunStateError  LeaseLost
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, ClassVar
+
+
+class HeartbitError(Exception):
+    """Something in heartbit failed."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or inspect.getdoc(type(self)) or type(self).__name__)
+
+    @property
+    def message(self) -> str:
+        """The one sentence a person reads."""
+        return str(self.args[0])
+
+
+class ConfigError(HeartbitError):
+    """The configuration is not valid."""
+
+
+class ToolError(HeartbitError):
+    """The tool could not do its work."""
+
+
+class ProviderError(HeartbitError):
+    """The model call failed."""
+
+    retryable: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        status: int | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retry_after = retry_after
+
+
+class RateLimited(ProviderError):
+    """The provider limits the rate of requests; try again later."""
+
+    retryable = True
+
+
+class Overloaded(ProviderError):
+    """The provider is overloaded; try again later."""
+
+    retryable = True
+
+
+class ServerFailure(ProviderError):
+    """The provider failed on its side."""
+
+    retryable = True
+
+
+class NetworkFailure(ProviderError):
+    """The provider could not be reached."""
+
+    retryable = True
+
+
+class CallTimedOut(ProviderError):
+    """The provider did not answer in time."""
+
+    retryable = True
+
+
+class TruncatedStream(ProviderError):
+    """The provider's stream ended before its final event."""
+
+    retryable = True
+
+
+class AuthenticationFailed(ProviderError):
+    """The provider refused the API key; check the key and its permissions."""
+
+
+class ContextTooLong(ProviderError):
+    """The conversation is longer than the model's context window."""
+
+
+class InvalidRequest(ProviderError):
+    """The provider refused the request."""
+
+
+class MalformedReply(ProviderError):
+    """The provider's reply could not be understood."""
+
+
+class ContentRefused(ProviderError):
+    """The provider refused the content of the conversation."""
+
+
+class RunError(HeartbitError):
+    """The run ended without a result."""
+
+    code: ClassVar[str] = "run_error"
+
+    def __init__(self, message: str | None = None, *, output: Any = None) -> None:
+        super().__init__(message)
+        self.output = output
+
+
+class MaxTurnsExceeded(RunError):
+    """The run used all its turns; raise max_turns or give it less to do."""
+
+    code = "max_turns_exceeded"
+
+
+class RunTimedOut(RunError):
+    """The run took longer than run_timeout_seconds."""
+
+    code = "run_timed_out"
+
+
+class BudgetExceeded(RunError):
+    """The run used more tokens than max_total_tokens."""
+
+    code = "budget_exceeded"
+
+
+class ReplyTruncated(RunError):
+    """The model's answer was cut at max_tokens; raise max_tokens."""
+
+    code = "reply_truncated"
+
+
+class ModelRefused(RunError):
+    """The model refused to answer."""
+
+    code = "model_refused"
+
+
+class ModelCallFailed(RunError):
+    """A model call failed and was not worth repeating."""
+
+    code = "model_call_failed"
+
+
+class NoStructuredResult(RunError):
+    """The model never gave the structured result its schema asks for."""
+
+    code = "no_structured_result"
+
+
+class RunCancelled(RunError):
+    """The run was cancelled."""
+
+    code = "run_cancelled"
+
+
+class JournalError(HeartbitError):
+    """The journal could not be read or written."""
+
+
+class RunNotFound(JournalError):
+    """There is no such run."""
+
+
+class RunStateError(JournalError):
+    """The run is not in a state that allows this."""
+
+
+class LeaseLost(JournalError):
+    """Another worker has taken over this step."""
+
+
+def run_error(code: str, message: str) -> RunError:
+    """The error that a stored `code` stands for, with its stored message."""
+    for kind in RunError.__subclasses__():
+        if kind.code == code:
+            return kind(message)
+    return RunError(message)

@@ -1,0 +1,17 @@
+"""Guards that hold for every test: a clean environment and no paid model call."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+PREFIXES = ("HEARTBIT_", "ANTHROPIC_", "OPENAI_", "OPENROUTER_")
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test sees a key or a setting of the person who runs it."""
+    for name in list(os.environ):
+        if name.startswith(PREFIXES):
+            monkeypatch.delenv(name)
