@@ -43,7 +43,7 @@ class ToolCall:
     """The model's request to run a tool.
 
     `id` is the provider's and may repeat or be empty; calls are told apart by position.
-    `malformed` holds the raw arguments when they were no JSON object: such a call is never executed.
+    `malformed` holds the raw arguments when they were no JSON object: never executed.
     """
 
     id: str
@@ -70,13 +70,13 @@ Part = TextPart | ThinkingPart | ToolCall | ToolResult
 class Message:
     """One entry of the conversation.
 
-    `wire` is a memo for adapters: a message never changes, so each adapter encodes it once and not
-    once per turn. It takes no part in comparison and is never stored.
+    `memo` keeps what was derived from it (an adapter's encoding, a token estimate): a message never
+    changes, so it is derived once and not once per turn. It is neither compared nor stored.
     """
 
     role: Role
     parts: tuple[Part, ...]
-    wire: dict[str, bytes] = field(default_factory=dict, init=False, compare=False, repr=False)
+    memo: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     @property
     def text(self) -> str:
