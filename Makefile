@@ -1,0 +1,69 @@
+# Everything here needs only python3 (3.11 or newer) and make: every target sets itself up first.
+#
+#   make            format, lint, import contract, types, fast tests
+#   make test       the same and every slow test; make test T=core runs one floor of tests/
+#   make run        the main job; make run PROMPT="..." gives it another task
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PYTEST := $(BIN)/python -m pytest
+
+# A prompt goes to the program by environment, raw: neither make nor the shell reads into it.
+RUN_PROMPT := $(value PROMPT)
+export RUN_PROMPT
+unexport PROMPT
+
+.DEFAULT_GOAL := check
+.PHONY: setup check lint fmt test slow bench run docs sloc
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "heartbit needs Python 3.11 or newer: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+	  || { echo "Python's venv module is missing: apt install python3-venv"; exit 1; }
+	@echo "Setting up $(VENV) (once) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt pip
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check \
+	  -c constraints.txt --build-constraint constraints.txt --editable '.[mcp]' --group dev
+	@$(BIN)/python -m compileall -q heartbit
+	@touch $@
+
+check: lint
+	@$(PYTEST) -q -m "not slow"
+
+lint: setup
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/mypy
+
+fmt: setup
+	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format --quiet .
+
+ifdef T
+test: setup
+	@$(PYTEST) -q tests/$(T)
+else
+test: lint
+	@$(PYTEST) -q
+endif
+
+slow: setup
+	@$(PYTEST) -q -m slow
+
+bench: setup
+	@$(BIN)/python -m benchmarks
+
+run: setup
+	@$(BIN)/python -m heartbit.demo $${RUN_PROMPT:+"$$RUN_PROMPT"}
+
+docs: setup
+	@$(PYTEST) -q tests/docs
+
+sloc: setup
+	@$(BIN)/python scripts/house.py
