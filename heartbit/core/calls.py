@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 
-from heartbit.core.agent import PermissionRule
+from heartbit.core.agent import Action, PermissionRule
 from heartbit.core.commands import AskApproval, CallTool, Command, RefuseCall
 from heartbit.core.delegation import SubTask, joined, split, squad_problem, start_command, startable
 from heartbit.core.events import Decision
@@ -267,5 +267,5 @@ def _edited(state: RunState, opened: OpenCall, decision: Decision) -> OpenCall:
 def _lesson(opened: OpenCall, decision: Decision) -> tuple[PermissionRule, ...]:
     if not decision.always:
         return ()
-    action = "deny" if decision.verdict == "deny" else "allow"
+    action: Action = "deny" if decision.verdict == "deny" else "allow"
     return (PermissionRule(tool=opened.call.name, action=action),)

@@ -37,7 +37,7 @@ class RunRouted:
     """Which agent the task was given to, and why."""
 
     decision: Literal["single_agent", "orchestrate"]
-    agent: str
+    selected_agent: str
     reason: str
     step: None = None
     type: Literal["run_routed"] = "run_routed"
@@ -78,8 +78,8 @@ class SubRunFinished:
     """A sub-agent's run has ended."""
 
     step: str
-    run_id: str
-    agent: str
+    sub_run_id: str
+    sub_agent: str
     status: RunStatus
     result: str | None = None
     error: str | None = None

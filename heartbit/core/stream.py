@@ -26,10 +26,7 @@ class RunIdentity:
 
 def event_entry(identity: RunIdentity, seq: int, event: Event) -> Json:
     """The entry for a journaled event; a definition is named, not repeated."""
-    if isinstance(event, RunStarted):
-        payload = _start_payload(event)
-    else:
-        payload = as_json(event)
+    payload = _start_payload(event) if isinstance(event, RunStarted) else as_json(event)
     return _identity(identity) | {"seq": seq} | payload
 
 

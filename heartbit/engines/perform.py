@@ -30,6 +30,7 @@ from heartbit.core.events import (
     ModelReplied,
     ToolReturned,
 )
+from heartbit.core.messages import Usage
 from heartbit.core.output import truncate
 from heartbit.core.run import ending_event, model_request
 from heartbit.core.state import RunState
@@ -99,7 +100,12 @@ async def _call_model(command: CallModel, state: RunState, outside: Outside) -> 
     try:
         completion = await provider.complete(model_request(state), outside.listener(command.step))
     except Exception as error:
-        return ModelFailed(step=command.step, error=type(error).__name__, message=describe(error))
+        return ModelFailed(
+            step=command.step,
+            error=type(error).__name__,
+            message=describe(error),
+            usage=getattr(error, "usage", None) or Usage(),
+        )
     return ModelReplied(step=command.step, completion=completion)
 
 
@@ -162,7 +168,11 @@ async def _summarise(command: Summarise, state: RunState, outside: Outside) -> E
         completion = await provider.complete(request)
     except Exception as error:
         return ContextSummarised(
-            step=command.step, summary=None, upto=command.upto, reason=describe(error)
+            step=command.step,
+            summary=None,
+            upto=command.upto,
+            reason=describe(error),
+            usage=getattr(error, "usage", None) or Usage(),
         )
     text = completion.message.text.strip()
     cut = completion.stop_reason == "max_tokens"

@@ -119,7 +119,7 @@ class StandaloneRun:
         """The questions that are open in this run and its sub-runs."""
         if self.state.ended:
             return ()
-        mine = ()
+        mine: tuple[PendingApproval, ...] = ()
         if self._asked is not None:
             identity = self.identity
             mine = (pending_approval(identity.run_id, identity.agent, self._asked),)
@@ -139,7 +139,7 @@ class StandaloneRun:
             raise
 
     async def _run(self) -> None:
-        commands = await self._append(self._started)
+        commands: Sequence[Command] = await self._append(self._started)
         if self._routed is not None:
             await self._append(self._routed)
         while True:
@@ -305,8 +305,8 @@ def sub_run_finished(command: StartSubRun, output: RunOutput) -> SubRunFinished:
     """How the end of a sub-run is told to its parent."""
     return SubRunFinished(
         step=command.step,
-        run_id=output.run_id,
-        agent=command.definition.name,
+        sub_run_id=output.run_id,
+        sub_agent=command.definition.name,
         status=output.status,
         result=output.result,
         error=output.error,
