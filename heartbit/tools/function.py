@@ -1,0 +1,203 @@
+"""`@heartbit.tool`: a Python function is a tool.
+
+The function stays what it was for the code that calls it; the model gets a schema made from its
+type hints and docstring, and what it returns is turned into text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from types import FrameType
+from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
+
+from pydantic_core import PydanticSerializationError, to_json
+
+from heartbit.core.messages import Json
+from heartbit.core.tools import Effect, OnDoubt, ToolOutput, ToolSpec
+from heartbit.errors import ConfigError, ToolError
+from heartbit.tools.arguments import Arguments
+from heartbit.tools.base import ToolContext
+from heartbit.tools.docstring import parse_docstring
+from heartbit.tools.spec import checked
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class FunctionTool(Generic[P, R]):
+    """A function as a tool, made by `tool`. Called directly it is the function."""
+
+    spec: ToolSpec
+
+    def __init__(self, function: Callable[P, R], spec: ToolSpec, arguments: Arguments) -> None:
+        functools.update_wrapper(self, function)
+        self.spec = spec
+        self._function = function
+        self._arguments = arguments
+        self.is_async = inspect.iscoroutinefunction(function)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """What the function itself returns for these arguments."""
+        return self._function(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<tool {self.spec.name} ({self.spec.ref})>"
+
+    def with_spec(self, spec: ToolSpec) -> FunctionTool[P, R]:
+        """The same function under another description."""
+        other = copy.copy(self)
+        other.spec = spec
+        return other
+
+    async def call(self, arguments: Json, context: ToolContext) -> ToolOutput:
+        """Call the function with `arguments` converted to the types of its parameters.
+
+        A plain `def` runs in a thread, with the caller's context variables. Arguments that cannot
+        be converted and a result that cannot be written as JSON are error outputs; what the
+        function raises is raised here.
+        """
+        try:
+            values = self._arguments.convert(arguments, context)
+        except ToolError as error:
+            return ToolOutput(content=error.message, is_error=True)
+        try:
+            result = await self._run(values)
+        except SystemExit as error:  # would end the whole process, and with it every other run
+            raise ToolError(f"{self.spec.name} called sys.exit({error.code!r})") from error
+        return self._output(result)
+
+    async def _run(self, values: dict[str, Any]) -> Any:
+        function = cast("Callable[..., Any]", self._function)
+        result = (
+            function(**values)
+            if self.is_async
+            else await asyncio.to_thread(_without_stop_iteration, function, values)
+        )
+        return await result if inspect.isawaitable(result) else result
+
+    def _output(self, result: Any) -> ToolOutput:
+        if isinstance(result, ToolOutput):
+            return result
+        try:
+            return ToolOutput(content=_text(result))
+        except PydanticSerializationError as error:
+            return ToolOutput(
+                content=f"{self.spec.name} was executed, but its result cannot be written as JSON: "
+                f"{error}",
+                is_error=True,
+            )
+
+
+@overload
+def tool(function: Callable[P, R], /) -> FunctionTool[P, R]: ...
+
+
+@overload
+def tool(
+    *,
+    effect: Effect = ...,
+    name: str | None = ...,
+    description: str | None = ...,
+    timeout_seconds: float | None = ...,
+    queue: str | None = ...,
+    on_doubt: OnDoubt = ...,
+) -> Callable[[Callable[P, R]], FunctionTool[P, R]]: ...
+
+
+def tool(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    """Make a tool of a function: `@tool`, or `@tool(effect="idempotent", timeout_seconds=30)`.
+
+    The JSON Schema of the arguments comes from the type hints, descriptions from the docstring
+    (Google, NumPy or Sphinx style) or from `Annotated[..., Field(description=...)]`. A parameter
+    annotated `ToolContext` gets the context of the call and is not shown to the model. The result
+    is sent as text if it is a `str` and as JSON otherwise; `None` is an empty text.
+
+    Args:
+        effect: What a repetition of a call would mean. `pure` only reads; `idempotent` passes
+            `context.idempotency_key` on; `transactional` writes through `context.connection` and
+            touches nothing else; `at_most_once` (the default) must not be repeated blindly.
+        name: What the model calls it; the function's name by default.
+        description: In place of the docstring's.
+        timeout_seconds: How long a call may take. A thread cannot be stopped: a plain `def` that
+            takes longer is given up, not ended.
+        queue: The Celery queue of its calls; they are never batched with other steps then.
+        on_doubt: What to do about an `at_most_once` call whose outcome is unknown.
+
+    Raises:
+        ConfigError: no tool can be made of the function; the message says why.
+    """
+    if function is not None:
+        return _build(function, _names_around(function, sys._getframe(1)), options)
+
+    def decorate(function: Callable[..., Any]) -> FunctionTool[..., Any]:
+        return _build(function, _names_around(function, sys._getframe(1)), options)
+
+    return decorate
+
+
+def _build(
+    function: Callable[..., Any], namespace: Mapping[str, Any], options: Mapping[str, Any]
+) -> FunctionTool[..., Any]:
+    _check(function, options)
+    text = parse_docstring(function.__doc__)
+    arguments = Arguments(function, descriptions=text.parameters, namespace=namespace)
+    description = options.get("description")
+    spec = ToolSpec(
+        **{
+            **options,
+            "name": options.get("name") or function.__name__,
+            "description": text.description if description is None else description,
+            "input_schema": arguments.schema,
+            "ref": f"python:{function.__module__}:{function.__qualname__}",
+        }
+    )
+    return FunctionTool(function, checked(spec), arguments)
+
+
+def _check(function: Callable[..., Any], options: Mapping[str, Any]) -> None:
+    if not (inspect.isfunction(function) or inspect.ismethod(function)):
+        kind = "class" if isinstance(function, type) else type(function).__name__
+        raise ConfigError(f"@heartbit.tool makes tools of functions, and this is a {kind}.")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise ConfigError(f"Tool {function.__qualname__}: return the result, do not yield it.")
+    if options.get("effect") == "transactional" and inspect.iscoroutinefunction(function):
+        raise ConfigError(
+            f"Tool {function.__qualname__}: a transactional tool must be a plain def, "
+            "because it runs inside the journal's transaction, where nothing may be awaited."
+        )
+
+
+def _names_around(function: Any, frame: FrameType) -> Mapping[str, Any]:
+    """The local names its type hints may use: those of the code that defines and decorates it."""
+    defined_here = getattr(function, "__globals__", None) is frame.f_globals
+    return frame.f_locals if defined_here else {}
+
+
+def _without_stop_iteration(function: Callable[..., Any], values: dict[str, Any]) -> Any:
+    """Call it so that its StopIteration cannot reach a Future, which refuses that exception."""
+    try:
+        return function(**values)
+    except StopIteration as error:
+        raise RuntimeError(f"{function.__name__} raised StopIteration") from error
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return str.__str__(value)  # an enum that is a str would print its name
+    if isinstance(value, bytes | bytearray | memoryview):
+        return _bytes_as_text(bytes(value))
+    return to_json(value).decode()
+
+
+def _bytes_as_text(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return f"[binary data, {len(value)} bytes]"
