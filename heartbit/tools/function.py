@@ -6,7 +6,6 @@ type hints and docstring, and what it returns is turned into text.
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import functools
 import inspect
@@ -24,6 +23,7 @@ from heartbit.tools.arguments import Arguments
 from heartbit.tools.base import ToolContext
 from heartbit.tools.docstring import parse_docstring
 from heartbit.tools.spec import checked
+from heartbit.tools.threads import in_thread
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -65,19 +65,11 @@ class FunctionTool(Generic[P, R]):
             values = self._arguments.convert(arguments, context)
         except ToolError as error:
             return ToolOutput(content=error.message, is_error=True)
-        try:
-            result = await self._run(values)
-        except SystemExit as error:  # would end the whole process, and with it every other run
-            raise ToolError(f"{self.spec.name} called sys.exit({error.code!r})") from error
-        return self._output(result)
+        return self._output(await self._run(values))
 
     async def _run(self, values: dict[str, Any]) -> Any:
-        function = cast("Callable[..., Any]", self._function)
-        result = (
-            function(**values)
-            if self.is_async
-            else await asyncio.to_thread(_without_stop_iteration, function, values)
-        )
+        call = cast("Callable[[], Any]", functools.partial(self._function, **values))
+        result = call() if self.is_async else await in_thread(call, self.spec.name)
         return await result if inspect.isawaitable(result) else result
 
     def _output(self, result: Any) -> ToolOutput:
@@ -176,14 +168,6 @@ def _names_around(function: Any, frame: FrameType) -> Mapping[str, Any]:
     """The local names its type hints may use: those of the code that defines and decorates it."""
     defined_here = getattr(function, "__globals__", None) is frame.f_globals
     return frame.f_locals if defined_here else {}
-
-
-def _without_stop_iteration(function: Callable[..., Any], values: dict[str, Any]) -> Any:
-    """Call it so that its StopIteration cannot reach a Future, which refuses that exception."""
-    try:
-        return function(**values)
-    except StopIteration as error:
-        raise RuntimeError(f"{function.__name__} raised StopIteration") from error
 
 
 def _text(value: Any) -> str:

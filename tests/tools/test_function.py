@@ -227,22 +227,33 @@ def test_a_stop_iteration_in_a_thread_does_not_hang_the_run() -> None:
         nothing: Iterator[int] = iter([])
         return next(nothing)
 
-    with pytest.raises(RuntimeError, match="first raised StopIteration"):
+    with pytest.raises(RuntimeError, match="StopIteration was raised"):
         asyncio.run(asyncio.wait_for(first.call({}, ToolContext()), 10))
 
 
-def test_a_tool_that_exits_does_not_end_the_process() -> None:
-    @tool
-    def plain() -> None:
-        raise SystemExit(3)
+def test_a_blocking_tool_that_is_given_up_keeps_neither_the_loop_nor_other_tools_waiting() -> None:
+    release = threading.Event()
 
     @tool
-    async def coroutine() -> None:
-        raise SystemExit(3)
+    def block() -> None:
+        release.wait()
 
-    for found in (plain, coroutine):
-        with pytest.raises(ToolError, match=r"called sys.exit\(3\)"):
-            call(found)
+    @tool
+    def quick() -> str:
+        return "done"
+
+    async def scenario() -> str:
+        blocked = [asyncio.create_task(block.call({}, ToolContext())) for _ in range(64)]
+        output = await quick.call({}, ToolContext())
+        for task in blocked:
+            task.cancel()
+        await asyncio.wait(blocked)
+        return output.content
+
+    try:
+        assert "done" == asyncio.run(asyncio.wait_for(scenario(), 10))
+    finally:
+        release.set()
 
 
 def test_async_def_is_refused_for_a_transactional_tool() -> None:
