@@ -1,0 +1,229 @@
+"""`Orchestrator`: agents in one process, from Python; the command line stands on it, too."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from heartbit.agent import Agent, Limits, define, settled_limits
+from heartbit.core.agent import AgentDefinition, DispatchMode, PermissionRule
+from heartbit.core.delegation import ORCHESTRATOR_PROMPT
+from heartbit.core.events import RunRouted, RunStarted
+from heartbit.core.messages import Json
+from heartbit.core.result import RunOutput
+from heartbit.core.routing import Routing, RoutingMode, route
+from heartbit.core.tools import ToolSpec
+from heartbit.engines.standalone import Approver, OnEvent, OnText, StandaloneRun, World
+from heartbit.errors import ConfigError, run_error
+from heartbit.providers.base import Provider
+from heartbit.toolbox import find_tools, put_in
+from heartbit.tools.base import Tool
+from heartbit.tools.blackboard import BLACKBOARD_TOOLS
+from heartbit.tools.mcp import McpConnections
+from heartbit.tools.registry import ToolOptions
+
+ORCHESTRATOR = "orchestrator"
+_logger = logging.getLogger("heartbit")
+
+
+class Orchestrator:
+    """Runs agents on prompts. Runs are independent: any number may be under way at once.
+
+    MCP servers are connected to for each run; inside `async with orchestrator:` they stay connected
+    between runs.
+
+    Args:
+        provider: serves the orchestrator, and every agent without a provider of its own.
+        agents: who can be given work; the first one is the one of `single_agent`.
+        routing: `auto` gives the prompt to the agent if there is one only.
+        limits: for the orchestrator, and for what an agent leaves open.
+        approver: decides about calls that need a human; without one such a run ends `waiting`.
+        on_text: hears the text of the agent that answers the prompt.
+        on_event: hears every event and every text of all agents, as JSON objects.
+        on_warning: hears what a person should know; by default the logger `heartbit` does.
+
+    Raises:
+        ConfigError: two agents have one name.
+    """
+
+    def __init__(
+        self,
+        *,
+        provider: Provider,
+        agents: Sequence[Agent] = (),
+        routing: RoutingMode = "auto",
+        dispatch_mode: DispatchMode = "parallel",
+        squads: bool = True,
+        limits: Limits | None = None,
+        response_schema: Json | None = None,
+        permissions: Sequence[PermissionRule] = (),
+        approve: bool = False,
+        approver: Approver | None = None,
+        tool_options: Sequence[ToolOptions] = (),
+        workspace: Path | str | None = None,
+        on_text: OnText | None = None,
+        on_event: OnEvent | None = None,
+        on_warning: Callable[[str], None] | None = None,
+    ) -> None:
+        _check_names(agents)
+        self._provider = provider
+        self._agents = tuple(agents)
+        self._routing = routing
+        self._dispatch_mode = dispatch_mode
+        self._squads = squads
+        self._limits = limits or Limits()
+        self._response_schema = response_schema
+        self._permissions = tuple(permissions)
+        self._approve = approve
+        self._approver = approver
+        self._tool_options = {options.name: options for options in tool_options}
+        self._workspace = Path(workspace) if workspace is not None else None
+        self._on_text = on_text
+        self._on_event = on_event
+        self._warn = on_warning or _logger.warning
+        self._connections: McpConnections | None = None
+
+    async def __aenter__(self) -> Self:
+        self._connections = await McpConnections().__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        connections, self._connections = self._connections, None
+        if connections is not None:
+            await connections.__aexit__(kind, error, trace)
+
+    async def run(self, prompt: Any) -> RunOutput:
+        """Run to the end. A prompt that is no string is given to the agent as JSON.
+
+        A run that needs a human whom nobody can ask comes back with status `waiting` and the
+        calls in `pending`.
+
+        Raises:
+            ConfigError: a tool cannot be had.
+            RunError: the run failed; its `output` tells what was used until then.
+        """
+        async with self.opened(prompt) as run:
+            await run.drive()
+        output = run.output
+        if output.status == "failed":
+            failure = run_error(output.error_code or "", output.error or "")
+            failure.output = output
+            raise failure
+        return output
+
+    @asynccontextmanager
+    async def opened(
+        self, prompt: Any, *, run_id: str | None = None
+    ) -> AsyncIterator[StandaloneRun]:
+        """A run that is ready to be driven, for those who watch it or may stop it on its way."""
+        async with self._connected() as connections:
+            routing = route(self._routing, [agent.name for agent in self._agents])
+            agents = self._involved(routing)
+            found = await asyncio.gather(
+                *(find_tools(a.tools, connections, self._tool_options) for a in agents)
+            )
+            for warning in [*connections.warnings, *(w for each in found for w in each.warnings)]:
+                self._warn(warning)
+            executables: dict[str, Tool] = {each.spec.ref: each for each in BLACKBOARD_TOOLS}
+            specs = [put_in(each.tools, executables) for each in found]
+            definition = self._definition(routing, agents, specs)
+            yield StandaloneRun(
+                self._world(executables),
+                RunStarted(prompt=as_prompt(prompt), definition=definition),
+                run_id=run_id,
+                routed=RunRouted(
+                    decision=routing.decision,
+                    selected_agent=routing.agent,
+                    reason=routing.reason,
+                ),
+            )
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[McpConnections]:
+        if self._connections is not None:
+            yield self._connections
+            return
+        async with McpConnections() as connections:
+            yield connections
+
+    def _involved(self, routing: Routing) -> tuple[Agent, ...]:
+        if routing.decision == "orchestrate":
+            return self._agents
+        return tuple(agent for agent in self._agents if agent.name == routing.agent)
+
+    def _definition(
+        self, routing: Routing, agents: Sequence[Agent], specs: Sequence[tuple[ToolSpec, ...]]
+    ) -> AgentDefinition:
+        alone = routing.decision == "single_agent"
+        defined = tuple(
+            define(
+                agent,
+                specs=own,
+                shared=self._limits,
+                default_model=self._provider.model,
+                permissions=self._permissions,
+                approve=self._approve,
+                is_root=alone,
+            )
+            for agent, own in zip(agents, specs, strict=True)
+        )
+        return defined[0] if alone else self._orchestrator(defined)
+
+    def _orchestrator(self, delegates: tuple[AgentDefinition, ...]) -> AgentDefinition:
+        board = tuple(each.spec for each in BLACKBOARD_TOOLS)
+        sharing = tuple(replace(d, tools=_with_board(d.tools, board)) for d in delegates)
+        return AgentDefinition(
+            name=ORCHESTRATOR,
+            system_prompt=ORCHESTRATOR_PROMPT if delegates else "",
+            model=self._provider.model,
+            delegates=sharing,
+            dispatch_mode=self._dispatch_mode,
+            squads=self._squads,
+            response_schema=self._response_schema,
+            permissions=self._permissions,
+            approve=self._approve,
+            **settled_limits(self._limits, self._limits, is_root=True),  # type: ignore[arg-type]
+        )
+
+    def _world(self, executables: Mapping[str, Tool]) -> World:
+        own = {agent.name: agent.provider for agent in self._agents if agent.provider}
+        return World(
+            providers={"default": self._provider, **own},
+            tools=executables,
+            workspace=self._workspace,
+            approver=self._approver,
+            on_event=self._on_event,
+            on_text=self._on_text,
+        )
+
+
+def as_prompt(value: Any) -> str:
+    """What an agent is told: text as it is, anything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _check_names(agents: Sequence[Agent]) -> None:
+    names = [agent.name for agent in agents]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"Two agents are called {name!r}; a name must be unique.")
+        if name in (ORCHESTRATOR, "default"):
+            raise ConfigError(f"No agent can be called {name!r}: heartbit uses that name itself.")
+
+
+def _with_board(tools: tuple[ToolSpec, ...], board: tuple[ToolSpec, ...]) -> tuple[ToolSpec, ...]:
+    """Agents that work together share a blackboard; one that lists its tools has them already."""
+    names = {tool.name for tool in tools}
+    return tools + tuple(tool for tool in board if tool.name not in names)
