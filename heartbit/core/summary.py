@@ -18,7 +18,7 @@ from heartbit.core.transcript import transcript
 
 SUMMARY_HEADER = "[Previous conversation summary]"
 SUMMARY_MAX_TOKENS = 1024
-TRANSCRIPT_MAX_BYTES = 100_000
+TRANSCRIPT_BYTES = (10_000, 100_000)
 SUMMARISER = (
     "You summarise a conversation between a user and an assistant that works with tools, so that "
     "the assistant can go on from your summary alone. Keep the key facts, names, numbers and "
@@ -39,7 +39,7 @@ class Summary:
 
 
 def summary_cut(messages: tuple[Message, ...], keep: int = 4) -> int:
-    """Where the kept tail starts: about `keep` messages, from an assistant message on.
+    """Where the kept tail starts: at least `keep` messages, from an assistant message on.
 
     Tool calls and their results stay together in the tail. 0 if a summary is not worth its call.
     """
@@ -90,16 +90,20 @@ def summary_request(
     What `previous` covers is not read again: its text stands in for it. The transcript is bounded,
     for the conversation may be one that the model has just refused as too long.
     """
-    limit = TRANSCRIPT_MAX_BYTES
-    threshold = definition.context_strategy.threshold
-    if threshold is not None:
-        limit = min(limit, 4 * threshold)
-    text = transcript(messages[previous.upto if previous else 0 : upto], limit)
+    since = previous.upto if previous else 0
+    text = transcript(messages[since:upto], _transcript_bytes(definition))
     if previous:
         text = f"{SUMMARY_HEADER}\n{previous.text}\n\n{text}"
     return ModelRequest(
         system=SUMMARISER, messages=(user_message(text),), max_tokens=SUMMARY_MAX_TOKENS
     )
+
+
+def _transcript_bytes(definition: AgentDefinition) -> int:
+    """As much as the threshold says the model takes, within reason: a token is four bytes."""
+    least, most = TRANSCRIPT_BYTES
+    threshold = definition.context_strategy.threshold
+    return most if threshold is None else min(max(4 * threshold, least), most)
 
 
 def _summarised(task: Message, summary: Summary) -> Message:
