@@ -1,0 +1,1 @@
+"""What a first run shows without any key or service."""
