@@ -1,0 +1,283 @@
+"""The tables of features that heartbit does not have yet: read and checked, used by nothing.
+
+A file written for them keeps loading, with one warning.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, field_validator, model_validator
+
+from heartbit.config.fields import (
+    Amount,
+    Count,
+    Many,
+    PostgresUrl,
+    Seconds,
+    Secret,
+    Table,
+    Text,
+    Url,
+    WebUrl,
+    broken_rule,
+    first_repeated,
+)
+
+
+def _clock_time(time: str) -> str:
+    if not re.fullmatch(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]", time):
+        raise ValueError("must be a time of day like 08:30")
+    return time
+
+
+ClockTime = Annotated[str, AfterValidator(_clock_time)]
+
+
+class EmbeddingTable(Table):
+    """How recollections become vectors, for recall by meaning."""
+
+    provider: Literal["none", "openai", "local"] = "none"
+    """Who computes the vectors; `none` recalls by words only."""
+    model: Text = "text-embedding-3-small"
+    """The embedding model."""
+    api_key_env: Text = "OPENAI_API_KEY"
+    """The environment variable that holds the key."""
+    base_url: WebUrl | None = None
+    """What precedes `/embeddings`, for a compatible server."""
+    dimension: Count | None = None
+    """Length of a vector; asked from the model when not given."""
+    cache_dir: Text | None = None
+    """Where local models are kept."""
+
+
+class MemoryTable(Table):
+    """What agents remember from run to run."""
+
+    type: Literal["in_memory", "postgres"]
+    """Where recollections live; `in_memory` ends with the process."""
+    database_url: PostgresUrl | None = None
+    """The database of type `postgres`; `[database]` is used when not given."""
+    embedding: EmbeddingTable | None = None
+    """Recall by meaning."""
+
+
+class SourceTable(Table):
+    """One place that documents are read from."""
+
+    type: Literal["file", "glob", "url"]
+    """What kind of place it is."""
+    path: Text | None = None
+    """The file, for type `file`."""
+    pattern: Text | None = None
+    """The pattern of file names, for type `glob`."""
+    url: WebUrl | None = None
+    """The page, for type `url`."""
+
+    @model_validator(mode="after")
+    def _says_where(self) -> Self:
+        key = {"file": "path", "glob": "pattern", "url": "url"}[self.type]
+        if getattr(self, key) is None:
+            raise ValueError(f"needs {key!r} for type {self.type!r}")
+        return self
+
+
+class KnowledgeTable(Table):
+    """Documents that agents can search."""
+
+    chunk_size: Count = 1000
+    """The most bytes in one piece of a document."""
+    chunk_overlap: Amount = 200
+    """Bytes that a piece shares with the one before; less than `chunk_size`."""
+    sources: Many[SourceTable] = ()
+    """Where the documents are."""
+
+    @model_validator(mode="after")
+    def _moves_on(self) -> Self:
+        if self.chunk_overlap >= self.chunk_size:
+            raise broken_rule(
+                f"must be less than chunk_size ({self.chunk_size}), not {self.chunk_overlap}",
+                "chunk_overlap",
+            )
+        return self
+
+
+class KafkaTable(Table):
+    """Kafka as the way in."""
+
+    brokers: Text
+    """Comma-separated `host:port` list."""
+    consumer_group: Text = "heartbit-daemon"
+    """Group the consumers belong to."""
+    commands_topic: Text = "heartbit.commands"
+    """Topic that prompts and cancellations come from."""
+    events_topic: Text = "heartbit.events"
+    """Topic that events go to."""
+    dead_letter_topic: Text = "heartbit.dead-letter"
+    """Topic for messages that can't be read."""
+
+
+class ScheduleTable(Table):
+    """A prompt that is run again and again."""
+
+    name: Text
+    """Unique name of the schedule."""
+    cron: Text
+    """When: second, minute, hour, day of month, month, day of week."""
+    task: Text
+    """The prompt."""
+    enabled: bool = True
+    """Whether it runs."""
+
+
+class MetricsTable(Table):
+    """Numbers for Prometheus."""
+
+    enabled: bool = True
+    """Whether `/metrics` answers."""
+
+
+class WebSocketTable(Table):
+    """Chats over a WebSocket."""
+
+    enabled: bool = True
+    """Whether `/ws` answers."""
+    interaction_timeout_seconds: Count = 120
+    """How long a question to the person stays open."""
+    max_connections: Count = 100
+    """The most connections at a time."""
+    database_url: PostgresUrl | None = None
+    """Where chats are kept; in memory when not given."""
+
+
+class TokenExchangeTable(Table):
+    """How a caller's token is exchanged for one an MCP server accepts."""
+
+    exchange_url: WebUrl
+    """The token endpoint."""
+    client_id: Text
+    """Who heartbit is to the endpoint."""
+    client_secret: Secret
+    """Its secret."""
+    agent_token: Secret
+    """The token that stands for the agent."""
+    scopes: Many[Text] = ()
+    """Scopes to ask for."""
+
+
+class AuthTable(Table):
+    """Who may call the API: anyone with one of the tokens, or with a valid JWT."""
+
+    bearer_tokens: Many[Secret] = ()
+    """Tokens that are accepted as they are."""
+    jwks_url: WebUrl | None = None
+    """Where the keys are published that sign JWTs."""
+    issuer: Text | None = None
+    """The issuer a JWT must name."""
+    audience: Text | None = None
+    """The audience a JWT must name."""
+    user_id_claim: Text = "sub"
+    """Claim that names the user."""
+    tenant_id_claim: Text = "tid"
+    """Claim that names the tenant."""
+    roles_claim: Text = "roles"
+    """Claim that lists the roles."""
+    token_exchange: TokenExchangeTable | None = None
+    """Tokens of the caller's own for MCP servers."""
+
+    @model_validator(mode="after")
+    def _lets_somebody_in(self) -> Self:
+        if not self.bearer_tokens and self.jwks_url is None:
+            raise ValueError("lets nobody in; give it bearer_tokens or a jwks_url")
+        return self
+
+
+class ActiveHoursTable(Table):
+    """The part of the day in which the pulse works, local time; may pass midnight."""
+
+    start: ClockTime
+    """First minute, `HH:MM`."""
+    end: ClockTime
+    """First minute that is no longer part of it, `HH:MM`."""
+
+
+class PulseTable(Table):
+    """Work that the daemon finds for itself on its todo list."""
+
+    enabled: bool = False
+    """Whether it looks."""
+    interval_seconds: Count = 1800
+    """Seconds from one look to the next."""
+    active_hours: ActiveHoursTable | None = None
+    """When it looks; always when not given."""
+    prompt: Text | None = None
+    """What it is told, in place of the built-in prompt."""
+    idle_backoff_threshold: Count = 6
+    """Looks without work before the interval doubles."""
+
+
+class DaemonTable(Table):
+    """The HTTP API and what starts runs by itself."""
+
+    bind: Text = "127.0.0.1:3000"
+    """Address and port of the API."""
+    max_concurrent_tasks: Count = 4
+    """The most runs at a time."""
+    database_url: PostgresUrl | None = None
+    """Where runs are kept; `[database]` is used when not given."""
+    kafka: KafkaTable | None = None
+    """Kafka as the way in."""
+    schedules: Many[ScheduleTable] = ()
+    """Prompts that are run again and again."""
+    metrics: MetricsTable = MetricsTable.model_construct()
+    """Numbers for Prometheus."""
+    ws: WebSocketTable | None = None
+    """Chats over a WebSocket."""
+    auth: AuthTable | None = None
+    """Who may call; anyone when not given."""
+    heartbit_pulse: PulseTable | None = None
+    """Work that the daemon finds for itself."""
+
+    @field_validator("schedules")
+    @classmethod
+    def _names_differ(cls, schedules: tuple[ScheduleTable, ...]) -> tuple[ScheduleTable, ...]:
+        at = first_repeated([schedule.name for schedule in schedules])
+        if at is not None:
+            raise broken_rule("is the name of another schedule too", at, "name")
+        return schedules
+
+
+class TelemetryTable(Table):
+    """Traces for OpenTelemetry."""
+
+    otlp_endpoint: Url
+    """Where traces are sent."""
+    service_name: Text = "heartbit"
+    """What this service is called in them."""
+    observability_mode: Literal["production", "analysis", "debug"] | None = None
+    """How much a span says: names and durations, numbers too, or content too."""
+
+
+class HeartbeatTable(Table):
+    """An agent that works towards a goal, tick by tick."""
+
+    goal: Text
+    """What it works towards."""
+    tick_interval_secs: Seconds = 300
+    """Seconds from one tick to the next."""
+    max_iterations_per_tick: Count = 5
+    """The most turns in one tick."""
+    workdir: Text = "/workspace"
+    """Where its state is kept."""
+    max_ticks: Amount = 0
+    """Ticks after which it stops; 0 is never."""
+    enable_tools: bool = True
+    """Whether it acts on its plan, or only writes it."""
+
+
+class RestateTable(Table):
+    """Accepted for old files; `[celery]` and `[database]` do its work."""
+
+    endpoint: Url | None = None
+    """Not used."""
