@@ -101,7 +101,17 @@ def tool(
 ) -> Callable[[Callable[P, R]], FunctionTool[P, R]]: ...
 
 
-def tool(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+def tool(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    effect: Effect = "at_most_once",
+    name: str | None = None,
+    description: str | None = None,
+    timeout_seconds: float | None = None,
+    queue: str | None = None,
+    on_doubt: OnDoubt = "tell_model",
+) -> Any:
     """Make a tool of a function: `@tool`, or `@tool(effect="idempotent", timeout_seconds=30)`.
 
     The JSON Schema of the arguments comes from the type hints, descriptions from the docstring
@@ -123,6 +133,14 @@ def tool(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     Raises:
         ConfigError: no tool can be made of the function; the message says why.
     """
+    options = {
+        "effect": effect,
+        "timeout_seconds": timeout_seconds,
+        "queue": queue,
+        "on_doubt": on_doubt,
+    }
+    given = {"name": name, "description": description}
+    options |= {key: value for key, value in given.items() if value is not None}
     if function is not None:
         return _build(function, _names_around(function, sys._getframe(1)), options)
 
@@ -133,31 +151,27 @@ def tool(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
 
 
 def _build(
-    function: Callable[..., Any], namespace: Mapping[str, Any], options: Mapping[str, Any]
+    function: Callable[..., Any], namespace: Mapping[str, Any], options: dict[str, Any]
 ) -> FunctionTool[..., Any]:
-    _check(function, options)
+    _check(function, options["effect"])
     text = parse_docstring(function.__doc__)
     arguments = Arguments(function, descriptions=text.parameters, namespace=namespace)
-    description = options.get("description")
-    spec = ToolSpec(
-        **{
-            **options,
-            "name": options.get("name") or function.__name__,
-            "description": text.description if description is None else description,
-            "input_schema": arguments.schema,
-            "ref": f"python:{function.__module__}:{function.__qualname__}",
-        }
-    )
-    return FunctionTool(function, checked(spec), arguments)
+    found = {
+        "name": function.__name__,
+        "description": text.description,
+        "input_schema": arguments.schema,
+        "ref": f"python:{function.__module__}:{function.__qualname__}",
+    }
+    return FunctionTool(function, checked(ToolSpec(**(found | options))), arguments)
 
 
-def _check(function: Callable[..., Any], options: Mapping[str, Any]) -> None:
+def _check(function: Callable[..., Any], effect: Effect) -> None:
     if not (inspect.isfunction(function) or inspect.ismethod(function)):
         kind = "class" if isinstance(function, type) else type(function).__name__
         raise ConfigError(f"@heartbit.tool makes tools of functions, and this is a {kind}.")
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise ConfigError(f"Tool {function.__qualname__}: return the result, do not yield it.")
-    if options.get("effect") == "transactional" and inspect.iscoroutinefunction(function):
+    if effect == "transactional" and inspect.iscoroutinefunction(function):
         raise ConfigError(
             f"Tool {function.__qualname__}: a transactional tool must be a plain def, "
             "because it runs inside the journal's transaction, where nothing may be awaited."

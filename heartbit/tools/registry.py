@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from heartbit.core.messages import Json
+from heartbit.core.schema import schema_problem
 from heartbit.core.tools import RESERVED, Effect, OnDoubt, ToolSpec
 from heartbit.errors import ConfigError
 from heartbit.tools.base import BoundTool, Tool
@@ -34,18 +35,10 @@ def load_tool(reference: str) -> Tool:
         ConfigError: the module or the attribute does not exist or is no tool, or importing it
             failed.
     """
-    if reference.startswith("celery:"):
-        raise ConfigError(
-            f"Tool {reference}: Celery tasks need the durable path; "
-            "start this run with `heartbit submit`."
-        )
-    match = _REFERENCE.fullmatch(reference)
-    if match is None:
-        raise ConfigError(
-            f"Tool {reference}: write module:attribute, for example myapp.tools:book_room."
-        )
-    module_name, path = match.groups()
-    found = _as_tool(_attribute(_import(module_name, reference), path, reference), reference)
+    try:
+        found, module_name, path = _find(reference)
+    except ConfigError as error:
+        raise ConfigError(f"Tool {reference}: {error.message}") from error
     return with_spec(found, replace(found.spec, ref=f"python:{module_name}:{path}"))
 
 
@@ -135,25 +128,34 @@ def _free(name: str, taken: Container[str]) -> str:
     return candidate
 
 
-def _import(name: str, reference: str) -> ModuleType:
+def _find(reference: str) -> tuple[Tool, str, str]:
+    """The tool, the name of its module, and its path within."""
+    if reference.startswith("celery:"):
+        raise ConfigError(
+            "Celery tasks need the durable path; start this run with `heartbit submit`."
+        )
+    match = _REFERENCE.fullmatch(reference)
+    if match is None:
+        raise ConfigError("write module:attribute, for example myapp.tools:book_room.")
+    module_name, path = match.groups()
+    return _as_tool(_attribute(_import(module_name), path)), module_name, path
+
+
+def _import(name: str) -> ModuleType:
     try:
         with _working_directory_on_path():
             return importlib.import_module(name)
-    except ConfigError as error:
-        raise ConfigError(f"Tool {reference}: {error.message}") from error
-    except ModuleNotFoundError as error:
-        if error.name and f"{name}.".startswith(f"{error.name}."):
-            raise ConfigError(
-                f"Tool {reference}: there is no module {error.name}, "
-                "neither installed nor in the working directory."
-            ) from error
-        raise ConfigError(_import_failure(name, reference, error)) from error
+    except ConfigError:
+        raise
     except (Exception, SystemExit) as error:
-        raise ConfigError(_import_failure(name, reference, error)) from error
+        raise ConfigError(_import_failure(name, error)) from error
 
 
-def _import_failure(name: str, reference: str, error: BaseException) -> str:
-    return f"Tool {reference}: importing {name} failed: {type(error).__name__}: {error}"
+def _import_failure(name: str, error: BaseException) -> str:
+    missing = error.name if isinstance(error, ModuleNotFoundError) else None
+    if missing and f"{name}.".startswith(f"{missing}."):
+        return f"there is no module {missing}, neither installed nor in the working directory."
+    return f"importing {name} failed: {type(error).__name__}: {error}"
 
 
 @contextmanager
@@ -169,30 +171,29 @@ def _working_directory_on_path() -> Iterator[None]:
         sys.path.remove(directory)
 
 
-def _attribute(module: ModuleType, path: str, reference: str) -> Any:
+def _attribute(module: ModuleType, path: str) -> Any:
     value: Any = module
     for name in path.split("."):
         if not hasattr(value, name):
             public = [each for each in dir(value) if not each.startswith("_")]
             raise ConfigError(
-                f"Tool {reference}: {module.__name__} has no attribute {path}."
-                f"{near_misses(name, public)}"
+                f"{module.__name__} has no attribute {path}.{near_misses(name, public)}"
             )
         value = getattr(value, name)
     return value
 
 
-def _as_tool(value: Any, reference: str) -> Tool:
+def _as_tool(value: Any) -> Tool:
     if isinstance(getattr(value, "spec", None), ToolSpec) and hasattr(value, "call"):
         found: Tool = value
         return found
     if hasattr(value, "apply_async") and isinstance(getattr(value, "name", None), str):
-        raise ConfigError(f"Tool {reference}: it is a Celery task; write celery:{value.name}.")
+        raise ConfigError(f"it is a Celery task; write celery:{value.name}.")
     if inspect.isfunction(value) or inspect.ismethod(value):
         return tool(value)
     kind = "class" if isinstance(value, type) else type(value).__name__
     raise ConfigError(
-        f"Tool {reference}: it is a {kind}, not a tool; "
+        f"it is a {kind}, not a tool; "
         "write a function with type hints and decorate it with @heartbit.tool."
     )
 
@@ -208,13 +209,8 @@ def _check_transactional(found: Tool) -> None:
 
 
 def _check_schema(name: str, schema: Json) -> None:
-    from jsonschema import Draft202012Validator, SchemaError
-
-    try:
-        Draft202012Validator.check_schema(schema)
-    except SchemaError as error:
-        raise ConfigError(
-            f"Tool {name}: input_schema is no valid JSON Schema: {error.json_path}: {error.message}"
-        ) from error
-    if schema.get("type") != "object":
-        raise ConfigError(f'Tool {name}: input_schema must have type = "object".')
+    problem = schema_problem(schema)
+    if problem is None and schema.get("type") != "object":
+        problem = 'its type must be "object"'
+    if problem:
+        raise ConfigError(f"Tool {name}: input_schema is not usable: {problem}.")
