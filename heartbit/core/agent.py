@@ -53,7 +53,8 @@ class AgentDefinition:
     """One agent, complete: what it is told, which tools it may call, how far it may go.
 
     An agent with `delegates` is an orchestrator: it may hand work to them through `delegate_task`
-    (and `form_squad`); they can hand on nothing. `provider` names an entry of the engine's
+    (and `form_squad`); they can hand on nothing. `squads` is without effect where tasks run
+    one at a time or there are no two delegates. `provider` names an entry of the engine's
     providers. `approve` asks a human about every round of tools.
     """
 
@@ -65,6 +66,7 @@ class AgentDefinition:
     tools: tuple[ToolSpec, ...] = ()
     delegates: tuple[AgentDefinition, ...] = ()
     dispatch_mode: DispatchMode = "parallel"
+    squads: bool = True
     max_turns: int = 10
     max_tokens: int = 4096
     max_total_tokens: int | None = None

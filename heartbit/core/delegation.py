@@ -98,13 +98,12 @@ def _catalogue(delegates: Sequence[AgentDefinition]) -> str:
     )
 
 
-def delegation_tools(
-    delegates: Sequence[AgentDefinition], mode: DispatchMode
-) -> tuple[ToolSpec, ...]:
+def delegation_tools(definition: AgentDefinition) -> tuple[ToolSpec, ...]:
     """The tools an orchestrator gets: none without delegates, no squads where order matters."""
+    delegates = definition.delegates
     if not delegates:
         return ()
-    sequential = mode == "sequential"
+    sequential = definition.dispatch_mode == "sequential"
     delegate = ToolSpec(
         name=DELEGATE,
         description=(
@@ -117,7 +116,7 @@ def delegation_tools(
         ref=f"core:{DELEGATE}",
         effect="idempotent",
     )
-    if sequential or len(delegates) < 2:
+    if sequential or len(delegates) < 2 or not definition.squads:
         return (delegate,)
     return (delegate, _squad_tool())
 

@@ -157,7 +157,7 @@ def _start(event: RunStarted) -> Step:
 
 def offered_tools(definition: AgentDefinition) -> tuple[ToolSpec, ...]:
     """What the model may call: its own tools, delegation, and `__respond__` for a schema."""
-    tools = definition.tools + delegation_tools(definition.delegates, definition.dispatch_mode)
+    tools = definition.tools + delegation_tools(definition)
     if definition.response_schema is not None:
         tools += (_respond_tool(definition),)
     return visible(tools, definition.tool_profile)

@@ -90,7 +90,7 @@ class StandaloneRun:
             agent=started.definition.name,
         )
         self.events: list[Event] = []
-        self.children: list[StandaloneRun] = []
+        self.children: dict[str, StandaloneRun] = {}
         self._world = world
         self._started = replace(started, blackboard=started.blackboard or run_id)
         self._routed = routed
@@ -123,7 +123,7 @@ class StandaloneRun:
         if self._asked is not None:
             identity = self.identity
             mine = (pending_approval(identity.run_id, identity.agent, self._asked),)
-        return mine + tuple(question for run in self.children for question in run.pending)
+        return mine + tuple(question for run in self.children.values() for question in run.pending)
 
     async def drive(self) -> None:
         """Run until the end, or until only a human can let it go on."""
@@ -236,7 +236,7 @@ class StandaloneRun:
             run_id=sub_run_id(self.identity.run_id, command.step),
             parent=self.identity,
         )
-        self.children.append(child)
+        self.children[command.step] = child
         try:
             await child.drive()
         except asyncio.CancelledError:
