@@ -16,7 +16,7 @@ export RUN_PROMPT
 unexport PROMPT
 
 .DEFAULT_GOAL := check
-.PHONY: setup check lint fmt test slow bench run docs sloc
+.PHONY: setup check lint fmt test slow bench run docs sloc pins
 
 setup: $(STAMP)
 
@@ -67,3 +67,12 @@ docs: setup
 
 sloc: setup
 	@$(BIN)/python scripts/house.py
+
+# The newest versions that fit pyproject.toml, as a pip in a fresh environment finds them.
+pins:
+	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT \
+	  && $(PYTHON) -m venv "$$dir" && pip="$$dir/bin/python -m pip" \
+	  && $$pip install -qq --upgrade pip \
+	  && $$pip install -qq '.[mcp,api,flower,embedded]' --group dev hatchling editables \
+	  && $$pip freeze --all --exclude heartbit --exclude setuptools > "$$dir/constraints.txt" \
+	  && cp "$$dir/constraints.txt" constraints.txt

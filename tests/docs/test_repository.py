@@ -1,0 +1,99 @@
+"""The repository installs anywhere: no addresses, no machine paths, one set of commands."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.support.repository import ROOT, tracked
+
+ADDRESS = re.compile(
+    r"https?://[^\s\"')]+/simple\b"
+    r"|\"resolved\":\s*\"https?:"
+    r"|source = \{ registry"
+    r"|https?://[^\s\"')]+\.(?:whl|tgz|tar\.gz)\b"
+    r"|\s@ (?:file|https?)://"
+    r"|^\s*--?(?:extra-)?(?:index-url|find-links)\b",
+    re.MULTILINE,
+)
+MACHINE_PATH = re.compile(r"(?<![\w.~})>:$/-])/(?:home|root|Users|work|opt|mnt)/[\w.]+")
+HERE = Path(__file__)
+TEXTS = [path for path in tracked() if path != HERE and b"\0" not in path.read_bytes()[:8192]]
+
+
+@pytest.mark.parametrize("pattern", [ADDRESS, MACHINE_PATH], ids=["address", "machine path"])
+def test_no_tracked_file_says_where_somebody_downloads_or_works(pattern: re.Pattern[str]) -> None:
+    """A clone works behind any mirror and in any directory."""
+    found = [
+        f"{path.relative_to(ROOT)}: {match.group().strip()}"
+        for path in TEXTS
+        for match in pattern.finditer(path.read_text(errors="replace"))
+    ]
+    assert [] == found
+
+
+def test_the_pattern_for_addresses_finds_what_lock_files_write() -> None:
+    """The guard above guards: each of these must be found."""
+    lines = [
+        '"resolved": "https://example.test/a.tgz"',
+        "https://example.test/simple",
+        'source = { registry = "x" }',
+        "numpy @ file:///tmp/numpy",
+        "--extra-index-url https://example.test",
+    ]
+    assert [True] * 5 == [bool(ADDRESS.search(line)) for line in lines]
+
+
+def test_no_lock_file_is_tracked() -> None:
+    """uv.lock, poetry.lock and package-lock.json record addresses."""
+    names = {path.name for path in tracked()}
+    locks = {"uv.lock", "poetry.lock", "pdm.lock", "Pipfile.lock", "package-lock.json", "yarn.lock"}
+    assert set() == names & locks
+
+
+def test_constraints_hold_names_and_versions_and_nothing_else() -> None:
+    """Each line is `name==version`, each name once, in order."""
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    odd = [line for line in lines if not re.fullmatch(r"[A-Za-z0-9][\w.-]*==[\w.+!]+", line)]
+    assert [] == odd
+    names = [line.partition("==")[0].lower().replace("_", "-") for line in lines]
+    assert len(names) == len(set(names))
+
+
+def test_every_direct_dependency_is_pinned() -> None:
+    """What `make setup` asks for by name has a line in constraints.txt."""
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    wanted = [
+        *project["project"]["dependencies"],
+        *project["project"]["optional-dependencies"]["mcp"],
+        *project["dependency-groups"]["dev"],
+        *project["build-system"]["requires"],
+    ]
+    names = {re.split(r"[^\w.-]", line, maxsplit=1)[0].lower() for line in wanted}
+    pinned = {
+        line.partition("==")[0].lower().replace("_", "-")
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+    }
+    assert set() == {name.replace("_", "-") for name in names} - pinned
+
+
+def test_the_procfile_and_compose_start_the_same_processes() -> None:
+    """Each line of the Procfile is the command of the service with its name."""
+    procfile = dict(
+        line.split(": ", 1) for line in (ROOT / "Procfile").read_text().splitlines() if line
+    )
+    compose = (ROOT / "docker-compose.yml").read_text().partition("\nservices:\n")[2]
+    services = dict(re.findall(r"^  (\w+):\n(?:    .*\n)*?    command: (.+)$", compose, re.M))
+    assert procfile == {name: services.get(name) for name in procfile}
+
+
+def test_the_licence_is_the_one_the_metadata_names() -> None:
+    """The whole text, unchanged."""
+    text = (ROOT / "LICENSE").read_text()
+    assert "Apache License\n                           Version 2.0, January 2004" in text
+    assert text.rstrip().endswith("limitations under the License.")
+    assert 202 == len(text.splitlines())

@@ -1,0 +1,29 @@
+"""The repository as a set of files: what git tracks, or would if it were asked to add."""
+
+from __future__ import annotations
+
+import subprocess
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@cache
+def tracked() -> tuple[Path, ...]:
+    """Every file that is not ignored; in an unpacked archive without git, every file."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=False,
+    )
+    if listed.returncode:
+        return tuple(sorted(path for path in ROOT.rglob("*") if _ours(path)))
+    names = listed.stdout.decode().split("\0")
+    return tuple(sorted(ROOT / name for name in names if name and (ROOT / name).is_file()))
+
+
+def _ours(path: Path) -> bool:
+    hidden = {".git", ".venv", "node_modules", "__pycache__", "dist", "build"}
+    return path.is_file() and not hidden.intersection(path.parts)
