@@ -7,6 +7,8 @@ import contextvars
 import enum
 import functools
 import inspect
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -256,6 +258,57 @@ def test_a_blocking_tool_that_is_given_up_keeps_neither_the_loop_nor_other_tools
         release.set()
 
 
+def test_the_late_end_of_a_tool_that_was_given_up_disturbs_nobody() -> None:
+    started, release = threading.Event(), threading.Event()
+
+    @tool
+    def late() -> None:
+        started.set()
+        release.wait()
+
+    async def scenario() -> list[dict[str, Any]]:
+        complaints: list[dict[str, Any]] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, complaint: complaints.append(complaint))
+        call = asyncio.create_task(late.call({}, ToolContext()))
+        await asyncio.to_thread(started.wait)
+        call.cancel()
+        await asyncio.wait([call])
+        release.set()
+        for thread in [each for each in threading.enumerate() if each.name == "late"]:
+            await asyncio.to_thread(thread.join)
+        return complaints
+
+    assert [] == asyncio.run(scenario())
+
+
+def test_a_tool_that_blocks_for_ever_does_not_keep_the_process_from_ending() -> None:
+    program = """
+import asyncio, threading
+from heartbit.tools.base import ToolContext
+from heartbit.tools.function import tool
+
+started = threading.Event()
+
+@tool
+def block() -> None:
+    started.set()
+    threading.Event().wait()
+
+async def main() -> None:
+    call = asyncio.create_task(block.call({}, ToolContext()))
+    await asyncio.to_thread(started.wait)
+    call.cancel()
+
+asyncio.run(main())
+print("ended")
+"""
+    got = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=30
+    )
+    assert ("ended\n", "") == (got.stdout, got.stderr)
+
+
 def test_async_def_is_refused_for_a_transactional_tool() -> None:
     async def write() -> None: ...
 
@@ -340,6 +393,27 @@ def test_the_type_of_the_result_may_be_known_to_type_checkers_only() -> None:
         return which
 
     assert "a" == call(give, which="a").content
+
+
+def elsewhere(source: str) -> Callable[..., Any]:
+    """The function `take` of another module with this source."""
+    names: dict[str, Any] = {"__name__": "elsewhere"}
+    exec(f"from __future__ import annotations\n{source}", names)
+    found: Callable[..., Any] = names["take"]
+    return found
+
+
+def test_names_of_the_decorating_code_mean_nothing_to_a_function_of_another_module() -> None:
+    take = elsewhere("Size = int\ndef take(size: Size) -> None: ...")
+
+    Size = str
+    assert Size is str
+    assert {"size": {"type": "integer"}} == tool(take).spec.input_schema["properties"]
+
+
+def test_the_context_may_be_imported_for_type_checkers_only() -> None:
+    take = elsewhere("def take(ctx: ToolContext) -> str: return ctx.agent")
+    assert "writer" == call(tool(take), ToolContext(agent="writer")).content
 
 
 def test_a_mutable_default_is_new_for_every_call() -> None:
