@@ -47,7 +47,7 @@ def test_the_glossary_rules_words_out() -> None:
 def test_no_name_in_heartbit_is_a_word_the_glossary_rules_out() -> None:
     """Classes, functions, parameters and variables use the glossary's words.
 
-    Only the keys of the configuration file are older than the glossary and stay as people know them.
+    Only the keys of the configuration file are older than it and stay as people know them.
     """
     words = forbidden()
     config = ROOT / "heartbit" / "config"
