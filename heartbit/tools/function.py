@@ -45,6 +45,15 @@ class FunctionTool(Generic[P, R]):
         """What the function itself returns for these arguments."""
         return self._function(*args, **kwargs)
 
+    def __eq__(self, other: object) -> bool:
+        """The same function under the same description, however often it was loaded."""
+        if not isinstance(other, FunctionTool):
+            return NotImplemented
+        return self._function == other._function and self.spec == other.spec
+
+    def __hash__(self) -> int:
+        return hash(self._function)
+
     def __repr__(self) -> str:
         return f"<tool {self.spec.name} ({self.spec.ref})>"
 

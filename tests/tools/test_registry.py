@@ -91,7 +91,9 @@ def test_a_reference_finds_a_tool_of_the_working_directory() -> None:
 def test_the_ref_of_a_loaded_tool_finds_it_again(name: str) -> None:
     found = load_tool(f"shop_for_tests.tools:{name}")
     assert f"python:shop_for_tests.tools:{name}" == found.spec.ref
-    assert found.spec == load_tool(found.spec.ref).spec
+    assert found == load_tool(found.spec.ref)
+    assert 1 == len({found, load_tool(found.spec.ref)})
+    assert found != with_options(found, ToolOptions(name=name, queue="other"))
 
 
 @pytest.mark.usefixtures("directory")
