@@ -16,7 +16,10 @@ HeartbitError
 from __future__ import annotations
 
 import inspect
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from heartbit.core.messages import Usage
 
 
 class HeartbitError(Exception):
@@ -42,6 +45,9 @@ class ToolError(HeartbitError):
 class ProviderError(HeartbitError):
     """The model call failed."""
 
+    # A class docstring is a default message, so the contract of the attributes stands here:
+    # `retry_after` is what the provider asked for, in seconds; `usage` is what the failed call is
+    # known to have used, earlier attempts and tiers included, and None where nobody can tell.
     retryable: ClassVar[bool] = False
 
     def __init__(
@@ -50,10 +56,12 @@ class ProviderError(HeartbitError):
         *,
         status: int | None = None,
         retry_after: float | None = None,
+        usage: Usage | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.retry_after = retry_after
+        self.usage = usage
 
 
 class RateLimited(ProviderError):

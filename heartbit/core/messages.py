@@ -130,7 +130,11 @@ class Usage:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Completion:
-    """One parsed model reply. `model` is the one that answered (a cascade may choose)."""
+    """One parsed model reply. `model` is the one that answered (a cascade may choose).
+
+    `usage` and `cost_usd` are the whole price of the reply: they include the tiers in `rejected`
+    and failed attempts, so whoever adds up completions must not add `rejected` again.
+    """
 
     parts: tuple[Part, ...]
     stop_reason: StopReason

@@ -1,0 +1,139 @@
+"""A provider that asks a cheap model first, a dearer one only if needed. The rules are in core."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from heartbit.core.cascade import Gate, accepted_usage, another_model_may_help
+from heartbit.core.messages import Completion, RejectedTier, Usage
+from heartbit.core.pricing import asked_name
+from heartbit.core.request import ModelRequest
+from heartbit.errors import ConfigError, ProviderError
+from heartbit.providers.base import Listener, Provider
+
+
+@dataclass(frozen=True, slots=True)
+class CascadingProvider:
+    """Asks its tiers, cheapest first, until `gate` accepts a reply; the last one's always counts.
+
+    Any providers can be tiers. Rejected replies and failed calls are in `Completion.rejected`, and
+    in its usage and cost. Before the last tier a listener hears nothing that may be taken back: an
+    accepted reply comes as one piece, and only the last tier streams.
+
+    Raises:
+        ConfigError: no tiers.
+    """
+
+    tiers: Sequence[Provider]
+    gate: Gate = Gate()
+
+    def __post_init__(self) -> None:
+        if not self.tiers:
+            raise ConfigError("A cascade needs at least one tier; add one to cascade.tiers.")
+
+    @property
+    def name(self) -> str:
+        """Who serves the last tier, the one that is always there."""
+        return self.tiers[-1].name
+
+    @property
+    def model(self) -> str:
+        """The model of the last tier; who answered is in the completion."""
+        return self.tiers[-1].model
+
+    async def complete(self, request: ModelRequest, listener: Listener | None = None) -> Completion:
+        """Ask the tiers in turn.
+
+        Raises:
+            ProviderError: of the last tier, or of one whose failure no other model can mend; its
+                usage includes that of the tiers before.
+        """
+        spent = _Spent()
+        for tier in self.tiers[:-1]:
+            completion = await self._try(tier, request, spent)
+            if completion is not None:
+                _tell(listener, completion)
+                return spent.accept(tier, completion)
+        return await _last(self.tiers[-1], request, listener, spent)
+
+    async def _try(self, tier: Provider, request: ModelRequest, spent: _Spent) -> Completion | None:
+        try:
+            completion = await tier.complete(request)
+        except ProviderError as error:
+            if not another_model_may_help(error):
+                spent.charge(error)
+                raise
+            spent.fail(tier, error)
+            return None
+        reason = self.gate.verdict(completion)
+        if reason is None:
+            return completion
+        spent.reject(tier, completion, reason)
+        return None
+
+
+async def _last(
+    tier: Provider, request: ModelRequest, listener: Listener | None, spent: _Spent
+) -> Completion:
+    try:
+        completion = await tier.complete(request, listener)
+    except ProviderError as error:
+        spent.charge(error)
+        raise
+    return spent.accept(tier, completion)
+
+
+def _tell(listener: Listener | None, completion: Completion) -> None:
+    text = completion.message.text
+    if listener and text:
+        listener.text(text)
+
+
+@dataclass(slots=True)
+class _Spent:
+    """What one call has cost in tiers that did not answer it."""
+
+    rejected: tuple[RejectedTier, ...] = ()
+    usage: Usage = Usage()
+    cost_usd: float | None = 0.0
+
+    def reject(self, tier: Provider, completion: Completion, reason: str) -> None:
+        """Count a reply that was not good enough (its own rejected tiers first)."""
+        self.rejected += (
+            *completion.rejected,
+            RejectedTier(
+                model=asked_name(completion.model, tier.model),
+                reason=reason,
+                usage=accepted_usage(completion),
+            ),
+        )
+        self.usage += completion.usage
+        self.cost_usd = _sum(self.cost_usd, completion.cost_usd)
+
+    def fail(self, tier: Provider, error: ProviderError) -> None:
+        """Count a call that failed."""
+        usage = error.usage or Usage()
+        reason = f"{type(error).__name__}: {error.message}"
+        self.rejected += (RejectedTier(model=tier.model, reason=reason, usage=usage),)
+        self.usage += usage
+        if usage != Usage():
+            self.cost_usd = None
+
+    def accept(self, tier: Provider, completion: Completion) -> Completion:
+        """The completion with everything that was spent on the way to it."""
+        return replace(
+            completion,
+            model=asked_name(completion.model, tier.model),
+            usage=self.usage + completion.usage,
+            cost_usd=_sum(self.cost_usd, completion.cost_usd),
+            rejected=self.rejected + completion.rejected,
+        )
+
+    def charge(self, error: ProviderError) -> None:
+        """Let the error that ends the call carry what was spent."""
+        error.usage = self.usage + (error.usage or Usage())
+
+
+def _sum(first: float | None, second: float | None) -> float | None:
+    return None if first is None or second is None else first + second

@@ -1,0 +1,43 @@
+"""A provider whose completions say what they cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from heartbit.core.messages import Completion
+from heartbit.core.pricing import Price, asked_name, completion_cost_usd
+from heartbit.core.request import ModelRequest
+from heartbit.providers.base import Listener, Provider
+
+
+@dataclass(frozen=True, slots=True)
+class PricedProvider:
+    """Sets `cost_usd` of every completion from `prices`, by the name of the model that answered.
+
+    If that (or a rejected tier's) has no price, the cost stays what the provider said, mostly
+    None. Put it around retries and cascades, so that what they add to the usage is priced too.
+    """
+
+    provider: Provider
+    prices: Mapping[str, Price]
+
+    @property
+    def name(self) -> str:
+        """Who serves."""
+        return self.provider.name
+
+    @property
+    def model(self) -> str:
+        """The model that is asked."""
+        return self.provider.model
+
+    async def complete(self, request: ModelRequest, listener: Listener | None = None) -> Completion:
+        """Ask once, and price the reply."""
+        completion = await self.provider.complete(request, listener)
+        cost = completion_cost_usd(completion, self._price_of)
+        return completion if cost is None else replace(completion, cost_usd=cost)
+
+    def _price_of(self, model: str | None) -> Price | None:
+        exact = None if model is None else self.prices.get(model)
+        return exact or self.prices.get(asked_name(model, self.model))
