@@ -89,6 +89,7 @@ def tools_server() -> MCPServer:
     @server.tool(annotations=PURE, structured_output=False)
     async def meet(name: str) -> str:
         """Answer when two have come."""
+        note("meet")
         waiting.append(name)
         if len(waiting) == 2:
             met.set()

@@ -114,6 +114,8 @@ def _problem_of(server: McpServer) -> str | None:
     """What is wrong with the value; never quotes a secret."""
     if bool(server.url) == bool(server.command):
         return "An MCP server has either a url or a command."
+    if server.url and not _is_web_address(server.url):
+        return "An MCP server's url starts with http:// or https:// and has a host."
     about = f"The MCP server {server.label}"
     if server.mode not in ("auto", "legacy"):
         return f"{about} has mode {server.mode!r}, but it must be auto | legacy."
@@ -124,9 +126,6 @@ def _problem_of(server: McpServer) -> str | None:
 
 
 def _problem_of_url(server: McpServer) -> str | None:
-    url = urlsplit(server.url or "")
-    if url.scheme not in ("http", "https") or not url.hostname:
-        return "needs a url that starts with http:// or https:// and has a host."
     if server.args or server.env:
         return "has a url, so args and env mean nothing to it; remove them."
     header = server.auth_header or ""
@@ -142,6 +141,14 @@ def _problem_of_command(server: McpServer) -> str | None:
     if any("\0" in word for word in words):
         return "has a NUL character in its command, args or env."
     return None
+
+
+def _is_web_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _public_url(url: str) -> str:
