@@ -34,8 +34,6 @@ def prune(messages: tuple[Message, ...], settings: SessionPrune) -> tuple[Messag
 
 
 def _pruned(message: Message, limit: int) -> Message:
-    if message.role != "user":
-        return message
     key = f"pruned:{limit}"
     if key not in message.memo:
         parts = tuple(_pruned_part(part, limit) for part in message.parts)

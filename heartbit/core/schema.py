@@ -26,7 +26,6 @@ from heartbit.core.tools import ToolSpec
 MAX_VIOLATIONS = 10
 MAX_VIOLATION_LENGTH = 300
 MAX_REASONS = 5
-_MAX_NAME_LENGTH = 100
 
 
 def violations(spec: ToolSpec, arguments: Json) -> tuple[str, ...]:
@@ -62,9 +61,8 @@ def schema_problem(schema: Any) -> str | None:
 
 def nearest(name: str, candidates: Iterable[str]) -> str | None:
     """The candidate that `name` was probably meant to be, for a "did you mean"; never to be run."""
-    by_folded = {candidate.casefold(): candidate for candidate in sorted(candidates)}
-    folded = name[:_MAX_NAME_LENGTH].casefold()
-    close = difflib.get_close_matches(folded, by_folded, n=1)
+    by_folded = {candidate.casefold(): candidate for candidate in candidates}
+    close = difflib.get_close_matches(name.casefold(), by_folded, n=1)
     return by_folded[close[0]] if close else None
 
 

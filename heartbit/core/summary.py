@@ -61,10 +61,9 @@ def needs_summary(
     strategy = definition.context_strategy
     if strategy.type != "summarize" or strategy.threshold is None:
         return False
-    sent = with_summary(messages, summary) if summary else messages
-    cut = summary_cut(messages)
-    if len(sent) <= _WORTHWHILE or cut <= (summary.upto if summary else 0):
+    if summary_cut(messages) <= (summary.upto if summary else 0):
         return False
+    sent = with_summary(messages, summary) if summary else messages
     if definition.session_prune:
         sent = prune(sent, definition.session_prune)
     return estimate(definition.system_prompt, tools, sent) > strategy.threshold

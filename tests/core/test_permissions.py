@@ -45,6 +45,7 @@ def test_the_pattern_star_also_matches_a_call_without_any_text(
 ) -> None:
     assert decide((rule("deny"),), "bash", arguments) == "deny"
     assert decide((rule("deny", pattern="?*"),), "bash", arguments) is None
+    assert decide((rule("deny", pattern=""),), "bash", arguments) is None
 
 
 @pytest.mark.parametrize("action", ["deny", "ask"])

@@ -290,6 +290,55 @@ def test_common_schemas_are_accepted_without_the_slow_checker(schema: Any, value
 
 
 @pytest.mark.parametrize(
+    "change",
+    [
+        {"day": ""},
+        {"day": None},
+        {"seats": True},
+        {"seats": 1.0},
+        {"seats": 0},
+        {"seats": 10},
+        {"price": 0},
+        {"price": "1"},
+        {"window": 1},
+        {"kind": "roof"},
+        {"kind": 1},
+        {"tags": ["a"] * 4},
+        {"tags": ["a", None]},
+        {"tags": {}},
+        {"note": 1},
+        {"code": "ABC"},
+        {"who": {}},
+        {"who": {"name": 1}},
+        {"extra": {"left": {"x": "1"}}},
+        {"extra": []},
+        {"colour": "red"},
+    ],
+    ids=str,
+)
+def test_a_value_that_is_not_certainly_valid_is_not_accepted_quickly(change: Any) -> None:
+    assert quick_accept(BOOKING)({**BOOKED, **change}) is False
+
+
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        ({"type": "object", "required": ["a", "b"]}, {"a": 1}),
+        ({"allOf": [{"type": "object"}, {"type": "object", "required": ["a"]}]}, {"b": 1}),
+        ({"allOf": [{"type": "object", "required": ["a"]}, {"type": "object"}]}, {"b": 1}),
+        ({"type": "array", "minItems": 1}, []),
+        ({"type": "number", "maximum": 1}, 1.5),
+        ({"type": "integer", "exclusiveMaximum": 1}, 1),
+        ({"type": "string", "const": "a"}, "b"),
+        ({"type": "array", "items": False}, [1]),
+    ],
+    ids=str,
+)
+def test_every_keyword_of_the_quick_check_counts(schema: Any, value: Any) -> None:
+    assert quick_accept(schema)(value) is False
+
+
+@pytest.mark.parametrize(
     "schema",
     [
         {"type": "object", "minProperties": 1},

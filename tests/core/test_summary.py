@@ -52,6 +52,7 @@ def test_the_tail_is_the_last_four_messages() -> None:
 
 def test_five_messages_are_not_worth_a_summary() -> None:
     assert summary_cut(tool_turns(2)) == 0
+    assert summary_cut(tool_turns(2), keep=2) == 0
     assert summary_cut(tool_turns(3)) == 3
 
 
