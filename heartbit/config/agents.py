@@ -56,8 +56,9 @@ def _json_schema(schema: dict[str, Any]) -> dict[str, Any]:
     except (TypeError, ValueError):
         raise ValueError("has a value that JSON can't hold (a date, a time, inf or nan)") from None
     except SchemaError as error:
-        at = ".".join(str(step) for step in error.absolute_path)
-        raise ValueError(f"is not a valid JSON schema{' at ' * bool(at)}{at}") from None
+        at = "/".join(str(step) for step in error.absolute_path)
+        where = f": look at {at!r}" if at else ""
+        raise ValueError(f"is not a valid JSON schema{where}") from None
     except RecursionError:
         raise ValueError("is nested too deeply") from None
     return schema
@@ -176,6 +177,8 @@ def _mcp_server(value: object, info: ValidationInfo) -> McpHttpTable | McpStdioT
         return value
     if isinstance(value, str):
         value = {"url": value}
+    if isinstance(value, dict) and {"url", "command"} <= value.keys():
+        raise ValueError("has both a url and a command; keep one of them")
     if isinstance(value, dict) and "command" in value:
         return McpStdioTable.model_validate(value, context=info.context)
     return McpHttpTable.model_validate(value, context=info.context)

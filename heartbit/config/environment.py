@@ -121,4 +121,5 @@ def did_you_mean(word: str, known: set[str]) -> str:
     from difflib import get_close_matches
 
     near = get_close_matches(word, sorted(known), n=1)
+    near += [name for name in sorted(known) if len(word) > 2 and name.startswith(word)]
     return f"; did you mean {near[0]!r}?" if near else ""

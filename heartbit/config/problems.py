@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
 
 from heartbit.config.environment import did_you_mean
 from heartbit.config.locate import line_of, locate
-from heartbit.config.walk import KeyPath, annotation_at, fields_in, tables_in
+from heartbit.config.walk import KeyPath, annotation_at, dotted, fields_in, tables_in
 
 FLAG = "flag"
 _WANTED = {
@@ -34,6 +34,9 @@ _COMPLAINTS = {
     "less_than_equal": "must be at most {le}",
     "string_too_short": "must not be empty",
     "finite_number": "must be a finite number",
+}
+_REMEDIES: dict[KeyPath, str] = {
+    ("provider", "model"): "; name it there, in HEARTBIT_MODEL or with --model",
 }
 _CALLED = {bool: "a boolean", int: "a whole number", float: "a number", str: "a string"}
 _CALLED |= {list: "a list", dict: "a table"}
@@ -67,10 +70,10 @@ class Draft:
     `origins` has the paths that did not come from the file: `flag`, `env NAME`.
     """
 
-    data: dict[str, Any]
+    data: dict[str, Any] = field(repr=False)
     origins: Mapping[KeyPath, str]
     source: str | None
-    text: str
+    text: str = field(repr=False)
 
     def origin(self, path: KeyPath) -> str | None:
         """Where the value at `path` came from, if not from the file."""
@@ -99,10 +102,10 @@ def _sentence(detail: Any, path: KeyPath, draft: Draft) -> str:
             near = did_you_mean(str(path[-1]), known)
             return f"unknown key {path[-1]!r} {_place(path[:-1], draft.data)}{near}"
         case "missing":
-            return f"missing key {path[-1]!r} {_place(path[:-1], draft.data)}"
+            remedy = _REMEDIES.get(path, "")
+            return f"missing key {path[-1]!r} {_place(path[:-1], draft.data)}{remedy}"
         case "tuple_type" if isinstance(detail["input"], dict):
-            name = ".".join(str(step) for step in path if isinstance(step, str))
-            return f"{_subject(path, draft)} must be a list, not a table; write [[{name}]]"
+            return f"{_subject(path, draft)} must be a list, not a table; write [[{_name(path)}]]"
         case kind:
             return f"{_subject(path, draft)} {_complaint(kind, detail)}"
 
@@ -147,7 +150,7 @@ def _place(path: KeyPath, data: Any) -> str:
 
 def _table(path: KeyPath, data: Any) -> str:
     """How the file names a table: `[provider.retry]`, `[[agents]] 'researcher'`."""
-    name = ".".join(str(step) for step in path if isinstance(step, str))
+    name = _name(path)
     owners = _names(path, data)
     if not isinstance(path[-1], int):
         shown = f"[{name}]"
@@ -156,6 +159,10 @@ def _table(path: KeyPath, data: Any) -> str:
         shown = f"[[{name}]] {own or f'number {path[-1] + 1}'}"
     owner = next(filter(None, reversed(owners)), None)
     return f"{shown} of {owner}" if owner else shown
+
+
+def _name(path: KeyPath) -> str:
+    return dotted(tuple(step for step in path if isinstance(step, str)))
 
 
 def _names(path: KeyPath, data: Any) -> list[str | None]:
