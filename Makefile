@@ -8,7 +8,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-PYTEST := $(BIN)/python -m pytest
+PYTEST := $(BIN)/python -m pytest -q
+ON_ALL_CORES := -n auto --dist worksteal
 
 # A prompt goes to the program by environment, raw: neither make nor the shell reads into it.
 RUN_PROMPT := $(value PROMPT)
@@ -34,7 +35,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 check: lint
-	@$(PYTEST) -q -m "not slow"
+	@$(PYTEST) $(ON_ALL_CORES) -m "not slow"
 
 lint: setup
 	@$(BIN)/ruff format --check --quiet .
@@ -47,14 +48,14 @@ fmt: setup
 
 ifdef T
 test: setup
-	@$(PYTEST) -q tests/$(T)
+	@$(PYTEST) tests/$(T)
 else
 test: lint
-	@$(PYTEST) -q
+	@$(PYTEST) $(ON_ALL_CORES)
 endif
 
 slow: setup
-	@$(PYTEST) -q -m slow
+	@$(PYTEST) -m slow
 
 bench: setup
 	@$(BIN)/python -m benchmarks
@@ -63,7 +64,7 @@ run: setup
 	@$(BIN)/python -m heartbit.demo $${RUN_PROMPT:+"$$RUN_PROMPT"}
 
 docs: setup
-	@$(PYTEST) -q tests/docs
+	@$(PYTEST) tests/docs
 
 sloc: setup
 	@$(BIN)/python scripts/house.py

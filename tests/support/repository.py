@@ -25,5 +25,8 @@ def tracked() -> tuple[Path, ...]:
 
 
 def _ours(path: Path) -> bool:
-    hidden = {".git", ".venv", "node_modules", "__pycache__", "dist", "build"}
-    return path.is_file() and not hidden.intersection(path.parts)
+    folders = path.relative_to(ROOT).parts[:-1]
+    made = {"node_modules", "__pycache__", "dist", "build"}
+    return path.is_file() and not any(
+        name in made or (name.startswith(".") and name != ".ci") for name in folders
+    )
