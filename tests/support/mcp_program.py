@@ -72,6 +72,12 @@ def tools_server() -> MCPServer:
         _die_once("reading")
         return "alive"
 
+    @server.tool(annotations=PURE, structured_output=False)
+    def die() -> str:
+        """End this process."""
+        note("die")
+        os._exit(1)
+
     @server.tool(structured_output=False)
     def die_paying() -> str:
         """End this process, the first time it is asked."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from heartbit.tools.mcp import McpConnections, McpServer
 from tests.support.mcp_servers import (
+    Clock,
     alive,
     call,
     eventually,
@@ -131,6 +133,27 @@ def test_a_command_that_dies_in_a_call_is_asked_again_only_if_that_is_safe(tmp_p
     asyncio.run(main())
     expected = ["start", "die_reading", "start", "die_reading", "die_paying", "start", "read"]
     assert expected == lines(calls)
+
+
+@pytest.mark.slow
+def test_a_command_that_dies_in_every_call_is_not_started_for_each(tmp_path: Path) -> None:
+    """That it can be started does not make it well; only an answer does."""
+
+    async def main() -> None:
+        clock = Clock()
+        async with McpConnections(clock=clock) as connections:
+            tools = await tools_of(connections, stdio_server(calls=calls))
+            twice = await call(tools["die"])
+            refused = await call(tools["die"])
+            clock.now += 1
+            once = await call(tools["die"])
+        assert "was lost" in twice.content
+        assert "will be tried again in 1 s." in refused.content
+        assert "will be tried again in 2 s." in once.content
+
+    calls = tmp_path / "calls"
+    asyncio.run(main())
+    assert ["start", "die"] * 3 == lines(calls)
 
 
 @pytest.mark.slow
@@ -284,3 +307,23 @@ def test_the_demo_server_draws_its_number_once() -> None:
     assert (1, 1) == (len(first), len(second))
     assert first != second
     assert all(number.isdigit() and len(number) == 6 for number in first | second)
+
+
+@pytest.mark.slow
+def test_nothing_appears_on_the_terminal_of_an_application_without_logging() -> None:
+    """A server that talks nonsense, one that ends at once, and one that is not there."""
+    code = """
+import asyncio, sys
+from heartbit.tools.mcp import McpConnections, McpServer
+async def main():
+    async with McpConnections() as connections:
+        await connections.open([
+            McpServer(command=sys.executable, args=["-c", "print('hello'); input()"]),
+            McpServer(command=sys.executable, args=["-c", "import nothing_here"]),
+            McpServer("http://127.0.0.1:1/mcp"),
+        ])
+        print(len(connections.warnings))
+asyncio.run(main())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ("3\n", "") == (done.stdout, done.stderr)

@@ -7,11 +7,14 @@ server, HTTP status codes, a command's stderr, and servers that are careless abo
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
+from functools import cache
 from types import TracebackType
 from typing import Any, Self
 
@@ -60,7 +63,7 @@ async def _http(server: McpServer) -> AsyncIterator[tuple[Any, Any]]:
     silence = max(LONGEST_SILENCE_SECONDS, server.timeout_seconds)
     timeout = httpx2.Timeout(server.timeout_seconds, read=silence)
     async with (
-        WatchedClient(headers=headers, timeout=timeout) as client,
+        WatchedClient(headers=headers, timeout=timeout, verify=_trusted()) as client,
         streamable_http_client(
             server.url or "", http_client=client, max_sse_event_size=LONGEST_EVENT_BYTES
         ) as streams,
@@ -80,6 +83,12 @@ async def _stdio(server: McpServer, stderr: StderrLog) -> AsyncIterator[tuple[An
         yield incoming, Outgoing(outgoing)
 
 
+@cache
+def _trusted() -> ssl.SSLContext:
+    """Reading the system's certificates costs 20 to 40 ms, so it is done once."""
+    return httpx2.create_ssl_context()
+
+
 class WatchedClient(httpx2.AsyncClient):
     """Notes for every message what became of it on its way to the server.
 
@@ -88,23 +97,37 @@ class WatchedClient(httpx2.AsyncClient):
     """
 
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
+        """Send it; a contained error comes back as a reply with status 503."""
         if request.method == "DELETE":
             request.extensions["timeout"] = httpx2.Timeout(GOODBYE_SECONDS).as_dict()
         exchange = exchange_now.get(None)
         if exchange is None or request.method != "POST":
             return await super().send(request, **options)
+        noted = exchange if _asks(request) else Exchange(contained=exchange.contained)
+        return await self._send_noted(request, noted, options)
+
+    async def _send_noted(
+        self, request: httpx2.Request, exchange: Exchange, options: dict[str, Any]
+    ) -> httpx2.Response:
         exchange.in_session = "mcp-session-id" in request.headers
-        exchange.sent = True
+        sent_before, exchange.sent = exchange.sent, True
         try:
             response = await super().send(request, **options)
         except httpx2.TransportError as error:
             exchange.error = error
-            exchange.sent = not isinstance(error, _UNSENT)
+            if isinstance(error, _UNSENT):
+                exchange.sent = sent_before
             if not exchange.contained:
                 raise
             return httpx2.Response(503, request=request)
         exchange.status = response.status_code
         return response
+
+
+def _asks(request: httpx2.Request) -> bool:
+    """Whether the message is a request: notices sent in its wake say nothing about its outcome."""
+    message = json.loads(request.content)
+    return "id" in message and "method" in message
 
 
 class Incoming:
