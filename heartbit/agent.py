@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
@@ -46,6 +47,7 @@ class Limits:
                 raise ConfigError(f"{name} must be greater than 0, not {value}.")
 
 
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _COUNTS = (
     "max_turns",
     "max_tokens",
@@ -63,7 +65,7 @@ class Agent(Limits):
     """One agent. It gets exactly the tools it lists: functions, McpServers, references by name.
 
     Raises:
-        ConfigError: the name is empty, or a limit is not positive.
+        ConfigError: the name is not one, or a limit is not positive.
     """
 
     name: str
@@ -76,8 +78,11 @@ class Agent(Limits):
     def __post_init__(self) -> None:
         # super() without arguments needs the class cell that slots=True leaves behind
         Limits.__post_init__(self)
-        if not self.name.strip():
-            raise ConfigError("An agent needs a name.")
+        if not _NAME.fullmatch(self.name):
+            raise ConfigError(
+                f"An agent cannot be called {self.name!r}: a name has 1 to 64 letters, digits, "
+                "'_', '-' and '.'."
+            )
 
 
 def settled_limits(own: Limits, shared: Limits, *, is_root: bool) -> dict[str, object]:

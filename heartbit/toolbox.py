@@ -10,17 +10,13 @@ from typing import Any, Protocol
 from heartbit.core.schema import schema_problem
 from heartbit.core.tools import ToolSpec
 from heartbit.errors import ConfigError
+from heartbit.tools import builtin
 from heartbit.tools.base import Tool
 from heartbit.tools.blackboard import BLACKBOARD_TOOLS
-from heartbit.tools.builtin import BUILTIN
 from heartbit.tools.function import tool as as_tool
 from heartbit.tools.mcp import McpServer
 from heartbit.tools.registry import ToolOptions, load_tool, unique_names, with_options, with_spec
 
-_OURS: Mapping[str, Tool] = {
-    **BUILTIN,
-    **{found.spec.name: found for found in BLACKBOARD_TOOLS},
-}
 ToolLike = Tool | McpServer | str | Callable[..., Any]
 
 
@@ -60,7 +56,7 @@ async def find_tools(
         for number, (server, tools) in enumerate(zip(servers, remote, strict=True), 1)
     ]
     tools, warnings = unique_names(groups)
-    problems = [schema_problem(found.spec.input_schema) for found in tools]
+    problems = [_schema_problem(found.spec) for found in tools]
     warnings += [
         f"Tool {found.spec.name} is left out: its input_schema is not valid: {problem}"
         for found, problem in zip(tools, problems, strict=True)
@@ -68,6 +64,14 @@ async def find_tools(
     ]
     usable = [found for found, problem in zip(tools, problems, strict=True) if not problem]
     return Found(tools=tuple(usable), warnings=tuple(warnings))
+
+
+def _schema_problem(spec: ToolSpec) -> str | None:
+    """Checking a schema costs milliseconds, and a spec never changes: it is checked once."""
+    if "schema_problem" not in spec.memo:
+        spec.memo["schema_problem"] = schema_problem(spec.input_schema)
+    problem = spec.memo["schema_problem"]
+    return None if problem is None else str(problem)
 
 
 def put_in(tools: Sequence[Tool], executables: dict[str, Tool]) -> tuple[ToolSpec, ...]:
@@ -104,11 +108,13 @@ def _with_options(found: Tool, options: Mapping[str, ToolOptions]) -> Tool:
 
 
 def _named(reference: str) -> Tool:
-    if found := _OURS.get(reference):
-        return found
     if ":" in reference:
         return load_tool(reference)
+    ours: dict[str, Tool] = {found.spec.name: found for found in BLACKBOARD_TOOLS}
+    ours |= builtin.BUILTIN
+    if found := ours.get(reference):
+        return found
     raise ConfigError(
-        f"Unknown tool {reference!r}: the built-in tools are {', '.join(sorted(_OURS))}; "
+        f"Unknown tool {reference!r}: the built-in tools are {', '.join(sorted(ours))}; "
         "a Python function is written package.module:function."
     )

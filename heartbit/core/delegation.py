@@ -17,6 +17,8 @@ from heartbit.core.messages import Json, ToolCall
 from heartbit.core.schema import nearest
 from heartbit.core.tools import DELEGATE, SQUAD, ToolOutput, ToolSpec
 
+MAX_SQUAD_KEY = 256  # characters, so that no team is too large for a blackboard's keys
+
 ORCHESTRATOR_PROMPT = """\
 You are an orchestrator. You solve a task by handing parts of it to specialised agents and putting
 their results together; you have no other means of your own.
@@ -232,4 +234,4 @@ def squad_writes(team: Sequence[SubTask], scope: str) -> tuple[BlackboardWrite, 
     if not all(sub.settled for sub in team):
         return ()
     key = "squad:" + "+".join(sub.agent for sub in team)
-    return (BlackboardWrite(scope=scope, key=key, value=joined(team).content),)
+    return (BlackboardWrite(scope=scope, key=key[:MAX_SQUAD_KEY], value=joined(team).content),)

@@ -218,17 +218,20 @@ def _answered(state: RunState, completion: Completion) -> Step:
 
 
 def _called(state: RunState, completion: Completion, calls: tuple[ToolCall, ...]) -> Step:
-    seen = turn_calls.fingerprint(calls)
-    state = replace(
-        state,
-        tool_calls_made=state.tool_calls_made + len(calls),
-        repeats=state.repeats + 1 if seen == state.last_calls else 1,
-        last_calls=seen,
-    )
+    state = _count_repeats(state, calls)
     cut = completion.stop_reason == "max_tokens"
     if not cut and (respond := _respond_call(state, calls)) is not None:
         return _responded(state, calls, respond)
     return _begin(replace(state, calls=turn_calls.open_calls(state, completion)))
+
+
+def _count_repeats(state: RunState, calls: tuple[ToolCall, ...]) -> RunState:
+    made = state.tool_calls_made + len(calls)
+    if state.definition.max_identical_tool_calls is None:
+        return replace(state, tool_calls_made=made)
+    seen = turn_calls.fingerprint(calls)
+    repeats = state.repeats + 1 if seen == state.last_calls else 1
+    return replace(state, tool_calls_made=made, repeats=repeats, last_calls=seen)
 
 
 def _respond_call(state: RunState, calls: tuple[ToolCall, ...]) -> ToolCall | None:

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import os
-import re
-import sys
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
-from types import ModuleType
 from typing import Any
 
 from heartbit.core.messages import Json
@@ -20,9 +14,8 @@ from heartbit.core.tools import RESERVED, Effect, OnDoubt, ToolSpec
 from heartbit.errors import ConfigError
 from heartbit.tools.base import BoundTool, Tool
 from heartbit.tools.function import FunctionTool, tool
-from heartbit.tools.spec import MAX_NAME_LENGTH, checked, near_misses, safe_name
-
-_REFERENCE = re.compile(r"(?:python:)?([\w.]+):([\w.]+)")
+from heartbit.tools.imports import is_reference, load_attribute
+from heartbit.tools.spec import MAX_NAME_LENGTH, checked, safe_name
 
 
 def load_tool(reference: str) -> Tool:
@@ -36,10 +29,10 @@ def load_tool(reference: str) -> Tool:
             failed.
     """
     try:
-        found, module_name, path = _find(reference)
+        found, place = _find(reference)
     except ConfigError as error:
         raise ConfigError(f"Tool {reference}: {error.message}") from error
-    return with_spec(found, replace(found.spec, ref=f"python:{module_name}:{path}"))
+    return with_spec(found, replace(found.spec, ref=f"python:{place}"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -128,59 +121,15 @@ def _free(name: str, taken: Container[str]) -> str:
     return candidate
 
 
-def _find(reference: str) -> tuple[Tool, str, str]:
-    """The tool, the name of its module, and its path within."""
+def _find(reference: str) -> tuple[Tool, str]:
+    """The tool, and its module:attribute."""
     if reference.startswith("celery:"):
         raise ConfigError(
             "Celery tasks need the durable path; start this run with `heartbit submit`."
         )
-    match = _REFERENCE.fullmatch(reference)
-    if match is None:
+    if not is_reference(place := reference.removeprefix("python:")):
         raise ConfigError("write module:attribute, for example myapp.tools:book_room.")
-    module_name, path = match.groups()
-    return _as_tool(_attribute(_import(module_name), path)), module_name, path
-
-
-def _import(name: str) -> ModuleType:
-    try:
-        with _working_directory_on_path():
-            return importlib.import_module(name)
-    except ConfigError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise ConfigError(_import_failure(name, error)) from error
-
-
-def _import_failure(name: str, error: BaseException) -> str:
-    missing = error.name if isinstance(error, ModuleNotFoundError) else None
-    if missing and f"{name}.".startswith(f"{missing}."):
-        return f"there is no module {missing}, neither installed nor in the working directory."
-    return f"importing {name} failed: {type(error).__name__}: {error}"
-
-
-@contextmanager
-def _working_directory_on_path() -> Iterator[None]:
-    directory = os.getcwd()
-    if directory in sys.path:
-        yield
-        return
-    sys.path.insert(0, directory)
-    try:
-        yield
-    finally:
-        sys.path.remove(directory)
-
-
-def _attribute(module: ModuleType, path: str) -> Any:
-    value: Any = module
-    for name in path.split("."):
-        if not hasattr(value, name):
-            public = [each for each in dir(value) if not each.startswith("_")]
-            raise ConfigError(
-                f"{module.__name__} has no attribute {path}.{near_misses(name, public)}"
-            )
-        value = getattr(value, name)
-    return value
+    return _as_tool(load_attribute(place)), place
 
 
 def _as_tool(value: Any) -> Tool:

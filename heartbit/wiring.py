@@ -1,0 +1,200 @@
+"""The composition root: from a configuration to providers, agents and an orchestrator.
+
+The only module that knows both what heartbit.toml says and what it is made into.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+
+from heartbit.agent import Agent, Limits
+from heartbit.config import Config
+from heartbit.config.agents import AgentTable, LimitsTable, McpHttpTable, ToolTable
+from heartbit.config.provider import ProviderTable
+from heartbit.core.agent import ContextStrategy, PermissionRule, SessionPrune
+from heartbit.core.cascade import Gate
+from heartbit.core.pricing import Price
+from heartbit.core.retry import RetryPolicy
+from heartbit.engines.standalone import Approver, OnEvent, OnText
+from heartbit.errors import ConfigError
+from heartbit.orchestrator import Orchestrator
+from heartbit.providers.base import Provider
+from heartbit.providers.cascade import CascadingProvider
+from heartbit.providers.http import HttpClient, Timeouts
+from heartbit.providers.priced import PricedProvider
+from heartbit.providers.retry import RetryingProvider
+from heartbit.tools.imports import load_attribute
+from heartbit.tools.mcp import McpServer
+from heartbit.tools.registry import ToolOptions
+
+DEMO_SCRIPT = "heartbit.demo.script:reply"
+
+
+@asynccontextmanager
+async def open_orchestrator(
+    config: Config,
+    *,
+    approve: bool = False,
+    approver: Approver | None = None,
+    on_text: OnText | None = None,
+    on_event: OnEvent | None = None,
+    on_warning: Callable[[str], None] | None = None,
+) -> AsyncIterator[Orchestrator]:
+    """The orchestrator that `config` describes; its connections are closed at the end.
+
+    Args:
+        approve: ask about every round of tools of every agent, whatever the permissions say.
+
+    Raises:
+        ConfigError: something that the configuration names cannot be had.
+    """
+    async with AsyncExitStack() as stack:
+        http = HttpClient()
+        stack.push_async_callback(http.aclose)
+        orchestrator = Orchestrator(
+            provider=build_provider(config.provider, config, http),
+            agents=[build_agent(table, config, http) for table in config.agents],
+            routing=config.orchestrator.routing,
+            dispatch_mode=config.orchestrator.dispatch_mode,
+            squads=config.orchestrator.enable_squads is not False,
+            limits=build_limits(config.orchestrator),
+            permissions=build_permissions(config),
+            approve=approve,
+            approver=approver,
+            tool_options=[build_options(table) for table in config.tools],
+            workspace=_workspace(config),
+            on_text=on_text,
+            on_event=on_event,
+            on_warning=on_warning,
+        )
+        yield await stack.enter_async_context(orchestrator)
+
+
+def _workspace(config: Config) -> Path:
+    return Path(config.workspace.root).expanduser().absolute()
+
+
+def build_provider(table: ProviderTable, config: Config, http: HttpClient) -> Provider:
+    """The provider of a table: tiers, each with its own retries, and prices around it all."""
+    policy = RetryPolicy(
+        max_retries=table.retry.max_retries,
+        base_delay_ms=table.retry.base_delay_ms,
+        max_delay_ms=table.retry.max_delay_ms,
+    )
+    tiers = [RetryingProvider(build_adapter(tier, http), policy) for tier in table.tiers()]
+    provider: Provider = tiers[0]
+    if len(tiers) > 1:
+        provider = CascadingProvider(tiers, Gate(**table.cascade.gate.model_dump()))
+    if not config.pricing:
+        return provider
+    prices = {model: Price(**price.model_dump()) for model, price in config.pricing.items()}
+    return PricedProvider(provider, prices)
+
+
+def build_adapter(table: ProviderTable, http: HttpClient) -> Provider:
+    """The adapter of one provider, without anything around it."""
+    common: dict[str, Any] = {
+        "model": table.model,
+        "api_key": _revealed(table.api_key),
+        "base_url": _revealed(table.base_url),
+        "http": http,
+        "timeouts": Timeouts(**table.timeouts.model_dump()),
+    }
+    match table.name:
+        case "anthropic":
+            from heartbit.providers.anthropic import AnthropicProvider
+
+            return AnthropicProvider(prompt_caching=table.prompt_caching, **common)
+        case "openrouter":
+            from heartbit.providers.openai import OpenRouterProvider
+
+            return OpenRouterProvider(**common)
+        case "openai":
+            from heartbit.providers.openai import OpenAIProvider
+
+            return OpenAIProvider(**common)
+        case "scripted":
+            return _scripted(table.model)
+
+
+def _scripted(model: str) -> Provider:
+    """A scripted provider; its model is the `module:attribute` of a script, or the demo's."""
+    from heartbit.providers.scripted import ScriptedProvider
+
+    script = load_attribute(model if ":" in model else DEMO_SCRIPT)
+    if not callable(script) and not isinstance(script, list | tuple):
+        raise ConfigError(f"{model} is no script: a script is a function or a list of replies.")
+    return ScriptedProvider(script, model=model)
+
+
+def build_agent(table: AgentTable, config: Config, http: HttpClient) -> Agent:
+    """The agent of a table, with its tools still as they are named."""
+    own = build_provider(config.provider_of(table), config, http) if table.provider else None
+    servers = [_mcp_server(server) for server in table.mcp_servers]
+    prune = table.session_prune
+    return Agent(
+        name=table.name,
+        description=table.description,
+        system_prompt=table.system_prompt,
+        tools=[*table.tools, *servers],
+        provider=own,
+        response_schema=table.response_schema,
+        session_prune=SessionPrune(**prune.model_dump()) if prune else None,
+        **_limits(table),
+    )
+
+
+def _mcp_server(table: Any) -> McpServer:
+    if isinstance(table, McpHttpTable):
+        url, header = _revealed(table.url), _revealed(table.auth_header)
+        return McpServer(url, auth_header=header, mode=table.mode)
+    env = {name: value.get_secret_value() for name, value in table.env.items()}
+    return McpServer(command=table.command, args=table.args, env=env)
+
+
+def _revealed(secret: SecretStr | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()
+
+
+def build_limits(table: LimitsTable) -> Limits:
+    """The limits that `[orchestrator]` sets, for itself and for what agents leave open."""
+    return Limits(**_limits(table))
+
+
+def _limits(table: LimitsTable) -> dict[str, Any]:
+    names = (
+        "max_turns",
+        "max_tokens",
+        "max_total_tokens",
+        "run_timeout_seconds",
+        "tool_timeout_seconds",
+        "max_tool_output_bytes",
+        "max_identical_tool_calls",
+        "reasoning_effort",
+        "tool_profile",
+    )
+    limits = {name: getattr(table, name) for name in names}
+    return limits | {"context_strategy": _context_strategy(table)}
+
+
+def _context_strategy(table: LimitsTable) -> ContextStrategy | None:
+    if table.summarize_threshold is not None:
+        return ContextStrategy(type="summarize", threshold=table.summarize_threshold)
+    if table.context_strategy is None:
+        return None
+    return ContextStrategy(**table.context_strategy.model_dump())
+
+
+def build_options(table: ToolTable) -> ToolOptions:
+    """What a `[[tools]]` entry says about a tool."""
+    return ToolOptions(**table.model_dump())
+
+
+def build_permissions(config: Config) -> tuple[PermissionRule, ...]:
+    """The `[[permissions]]` in their order."""
+    return tuple(PermissionRule(**rule.model_dump()) for rule in config.permissions)
