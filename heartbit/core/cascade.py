@@ -99,9 +99,8 @@ class Gate:
         return None
 
     def _verdict_on_text(self, completion: Completion) -> str | None:
-        length = _text_tokens(completion)
-        if length < self.min_output_tokens:
-            return f"only {length} tokens of text"
+        if _text_tokens(completion) < self.min_output_tokens:
+            return f"fewer than {self.min_output_tokens} tokens of text"
         return "the text is a refusal" if is_refusal(completion.message.text) else None
 
 
