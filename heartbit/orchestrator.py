@@ -18,7 +18,7 @@ from heartbit.core.delegation import ORCHESTRATOR_PROMPT
 from heartbit.core.events import RunRouted, RunStarted
 from heartbit.core.messages import Json
 from heartbit.core.result import RunOutput
-from heartbit.core.routing import Routing, RoutingMode, route
+from heartbit.core.routing import ORCHESTRATOR, Routing, RoutingMode, route
 from heartbit.core.tools import ToolSpec
 from heartbit.engines.standalone import Approver, OnEvent, OnText, StandaloneRun, World
 from heartbit.errors import ConfigError, run_error
@@ -29,7 +29,6 @@ from heartbit.tools.blackboard import BLACKBOARD_TOOLS
 from heartbit.tools.mcp import McpConnections
 from heartbit.tools.registry import ToolOptions
 
-ORCHESTRATOR = "orchestrator"
 _logger = logging.getLogger("heartbit")
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tests.engines.scripts import loop
+from tests.engines.scripts import delegation, loop
 from tests.support.parity import Script
 
-MODULES = (loop,)
+MODULES = (loop, delegation)
 SCRIPTS: tuple[Script, ...] = tuple(script for module in MODULES for script in module.SCRIPTS)
