@@ -45,12 +45,13 @@ def loads_or_says_why(text: str) -> None:
     assert message is None or "\n" not in message
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_any_text_is_a_configuration_or_one_error(text: str) -> None:
     loads_or_says_why(text)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.integers(0, len(BARE)), st.integers(0, 40), texts)
 def test_a_file_with_something_cut_or_put_in_is_a_configuration_or_one_error(
     at: int, cut: int, inserted: str
@@ -58,6 +59,7 @@ def test_a_file_with_something_cut_or_put_in_is_a_configuration_or_one_error(
     loads_or_says_why(BARE[:at] + inserted + BARE[at + cut :])
 
 
+@settings(deadline=None)
 @given(st.binary())
 def test_any_bytes_are_a_configuration_or_one_error(
     tmp_path_factory: pytest.TempPathFactory, content: bytes
@@ -90,7 +92,7 @@ def some_table(table: Any) -> st.SearchStrategy[dict[str, Any]]:
     ).flatmap(lambda keys: st.fixed_dictionaries({key: some_value(fields[key]) for key in keys}))
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(some_table(Config))
 def test_any_values_at_any_keys_are_a_configuration_or_one_error(data: dict[str, Any]) -> None:
     text = toml(data)
@@ -143,7 +145,7 @@ valid = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(valid)
 def test_any_valid_values_load_and_keep_their_meaning(data: dict[str, Any]) -> None:
     config = load(FILE, {"V": "v"}, text=toml(data)).config

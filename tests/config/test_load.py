@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -215,3 +217,13 @@ def test_a_configuration_never_changes() -> None:
     config = config_of("")
     with pytest.raises(ValueError, match="frozen"):
         config.orchestrator.max_turns = 5  # type: ignore[misc]
+
+
+def test_loading_a_file_without_schemas_imports_no_library_but_pydantic() -> None:
+    code = (
+        "import sys; from pathlib import Path; from heartbit.config import load;"
+        "load(Path('heartbit.toml'), {}, text='[orchestrator]');"
+        "print(sorted({'jsonschema', 'difflib', 'httpx2', 'mcp', 'celery'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "[]\n" == done.stdout

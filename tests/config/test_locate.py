@@ -26,7 +26,7 @@ values = st.recursive(
 documents = st.dictionaries(keys, values, max_size=5)
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(documents, st.data())
 def test_every_key_of_any_document_is_found_on_its_line(
     document: dict[str, Any], data: st.DataObject

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heartbit.config import check, load, show
@@ -115,6 +115,7 @@ def test_no_secret_is_in_what_is_shown_or_printed() -> None:
         assert SECRET not in text
 
 
+@settings(deadline=None)
 @given(st.sampled_from([n for n, line in enumerate(EVERYWHERE.split("\n")) if SECRET in line]))
 def test_no_secret_is_in_a_message_about_the_line_it_stands_on(number: int) -> None:
     lines = EVERYWHERE.split("\n")
