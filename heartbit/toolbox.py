@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from heartbit.core.schema import schema_problem
 from heartbit.core.tools import ToolSpec
@@ -98,7 +98,8 @@ def _local(entry: ToolLike, options: Mapping[str, ToolOptions]) -> Tool:
         if entry in options:
             return with_options(found, options[entry])
         return _with_options(found, options)
-    found = entry if hasattr(entry, "spec") else as_tool(entry)
+    is_tool = hasattr(entry, "spec")
+    found = cast(Tool, entry) if is_tool else as_tool(cast(Callable[..., Any], entry))
     return _with_options(found, options)
 
 
