@@ -107,10 +107,14 @@ class Adapter(ABC):
         Raises:
             ProviderError: one of its classes, mapped from status, error type or transport failure.
         """
-        body = self.build_request(request, stream=listener is not None)
-        if listener is None:
-            return self._parsed(await self._http.post_json(self._endpoint, body))
-        return await self._streamed(body, listener)
+        endpoint, body = self._endpoint, self.build_request(request, stream=listener is not None)
+        try:
+            if listener is None:
+                return self._parsed(await self._http.post_json(endpoint, body))
+            return await self._streamed(endpoint, body, listener)
+        except ProviderError as error:
+            error.args = (self._without_key(error),)
+            raise
 
     async def aclose(self) -> None:
         """Close the connections, unless the HTTP client was handed in: that is its owner's."""
@@ -137,7 +141,7 @@ class Adapter(ABC):
     def _headers(self, key: str) -> Mapping[str, str]:
         """The headers of this wire; `key` is empty if there is none."""
 
-    async def _streamed(self, body: bytes, listener: Listener) -> Completion:
+    async def _streamed(self, endpoint: Endpoint, body: bytes, listener: Listener) -> Completion:
         parser, voice = self.stream_parser(), _Voice(listener)
 
         def feed(event: str, data: str) -> bool:
@@ -146,7 +150,7 @@ class Adapter(ABC):
             return parser.done
 
         try:
-            unstreamed = await self._http.stream(self._endpoint, body, feed)
+            unstreamed = await self._http.stream(endpoint, body, feed)
             if unstreamed is None:
                 return parser.finish()
         except ProviderError as error:
@@ -160,14 +164,19 @@ class Adapter(ABC):
         if not isinstance(data, dict):
             raise MalformedReply
         if reports_error(data):
-            raise failure(data, secret=self._key)
+            raise failure(data)
         return self.parse_response(data)
+
+    def _without_key(self, error: ProviderError) -> str:
+        key = self._key
+        if not key and isinstance(error, AuthenticationFailed):
+            return "The provider wants an API key and none was given; pass api_key."
+        return error.message.replace(key, "***") if key else error.message
 
     @cached_property
     def _endpoint(self) -> Endpoint:
-        key = self._key
-        url, headers = self._base_url + self.path, {**COMMON_HEADERS, **self._headers(key)}
-        return Endpoint(url, headers=headers, timeouts=self._timeouts, secret=key)
+        headers = {**COMMON_HEADERS, **self._headers(self._key)}
+        return Endpoint(self._base_url + self.path, headers=headers, timeouts=self._timeouts)
 
     @cached_property
     def _key(self) -> str:

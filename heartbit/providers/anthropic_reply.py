@@ -20,6 +20,7 @@ from heartbit.errors import MalformedReply, TruncatedStream
 from heartbit.providers.failures import failure
 from heartbit.providers.wire import (
     count,
+    details,
     loosely_decoded,
     mapping,
     mappings,
@@ -56,7 +57,7 @@ def parse_response(data: Json) -> Completion:
     return Completion(
         parts=tuple(parts),
         stop_reason=settled(stop, any(isinstance(part, ToolCall) for part in parts)),
-        usage=parse_usage(mapping(data, "usage")),
+        usage=parse_usage(details(data, "usage")),
         model=string(data, "model") or None,
     )
 
@@ -68,7 +69,7 @@ def parse_usage(usage: Json) -> Usage:
         output_tokens=count(usage, "output_tokens"),
         cache_read_tokens=count(usage, "cache_read_input_tokens"),
         cache_write_tokens=count(usage, "cache_creation_input_tokens"),
-        reasoning_tokens=count(mapping(usage, "output_tokens_details"), "thinking_tokens"),
+        reasoning_tokens=count(details(usage, "output_tokens_details"), "thinking_tokens"),
     )
 
 
@@ -101,10 +102,10 @@ class AnthropicStream:
                 return self._start(given)
             case "message_start":
                 self._message = mapping(given, "message")
-                self._count(mapping(self._message, "usage"))
+                self._count(details(self._message, "usage"))
             case "message_delta":
                 self._message = {**self._message, **mapping(given, "delta")}
-                self._count(mapping(given, "usage"))
+                self._count(details(given, "usage"))
             case "message_stop":
                 self.done = True
             case "error":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -55,6 +56,12 @@ BY_WORD: Mapping[str, type[ProviderError]] = {
     "insufficient_quota": InvalidRequest,
 }
 
+# Said inside a stream, these are final; an error that says nothing known is worth another try.
+REFUSALS = frozenset({"invalid_request_error", "not_found_error", "request_too_large"})
+
+STATUS_WORDS = frozenset(str(status) for status in range(400, 600))
+HINTS = {404: "check base_url and the model's name"}
+
 CONTEXT_STATUSES = frozenset({None, 400, 413, 422})
 CONTEXT_PHRASES = (
     "prompt is too long",
@@ -71,21 +78,22 @@ CONTEXT_PHRASES = (
 
 
 def failure(
-    payload: Any, *, status: int | None = None, retry_after: float | None = None, secret: str = ""
+    payload: Any, *, status: int | None = None, retry_after: float | None = None
 ) -> ProviderError:
     """The error that a provider's answer stands for.
 
-    `payload` is the parsed body, or the data of an error event, whatever its shape; `status` is
-    None inside a stream, where the type alone counts. The message never holds `secret`, and for a
-    refused key nothing at all of what the provider said.
+    `payload` is the parsed body, or the data of an error event, whatever its shape. Inside a stream
+    there is no `status`: only what the payload says counts. Of a refused key's answer nothing is
+    quoted: it may hold the key.
     """
     error = _innermost(payload)
-    code, message = error.get("code"), _text(error.get("message"))
-    words = [word for word in (code, error.get("type")) if isinstance(word, str)]
-    if status is None and isinstance(code, int):
-        status = code
+    words = [str(error[key]) for key in ("code", "type") if error.get(key) is not None]
+    message = error.get("message")
+    message = message if isinstance(message, str) else ""
+    if status is None:
+        status = next((int(word) for word in words if word in STATUS_WORDS), None)
     kind = _kind(status, words, message)
-    detail = "" if kind is AuthenticationFailed else _detail(message, secret)
+    detail = "" if kind is AuthenticationFailed else _detail(message) or HINTS.get(status or 0, "")
     return kind(_sentence(kind, status, detail), status=status, retry_after=retry_after)
 
 
@@ -114,7 +122,7 @@ def _kind(status: int | None, words: list[str], message: str) -> type[ProviderEr
     if status in CONTEXT_STATUSES and _says_context_too_long(message):
         return ContextTooLong
     if status is None:
-        return InvalidRequest if "invalid_request_error" in words else ServerFailure
+        return ServerFailure if REFUSALS.isdisjoint(words) else InvalidRequest
     return BY_STATUS.get(status) or (ServerFailure if status >= 500 else InvalidRequest)
 
 
@@ -142,15 +150,9 @@ def _sentence(kind: type[ProviderError], status: int | None, detail: str) -> str
     return f"{default.rstrip('.')} ({said})." if said else default
 
 
-def _detail(message: str, secret: str) -> str:
-    if secret:
-        message = message.replace(secret, "***")
+def _detail(message: str) -> str:
     line = " ".join(message.split()).rstrip(".")
     return line if len(line) <= MAX_DETAIL else line[:MAX_DETAIL] + "..."
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""
 
 
 def _number(text: str | None) -> float | None:
@@ -163,6 +165,9 @@ def _number(text: str | None) -> float | None:
 
 def _seconds_until(date: str, now: float) -> float | None:
     try:
-        return parsedate_to_datetime(date).timestamp() - now
-    except (ValueError, OverflowError):
+        then = parsedate_to_datetime(date)
+    except ValueError:
         return None
+    if then.tzinfo is None:
+        then = then.replace(tzinfo=UTC)
+    return then.timestamp() - now

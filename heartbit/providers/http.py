@@ -56,23 +56,18 @@ class Timeouts:
 class Endpoint:
     """Where requests go, prepared once: the address, the headers and the patience.
 
-    `secret` is what must never appear in a message.
-
     Raises:
         ConfigError: `url` is no http or https address.
     """
 
-    __slots__ = ("_extensions", "_headers", "_url", "host", "secret", "timeouts")
+    __slots__ = ("_extensions", "_headers", "_url", "host", "timeouts")
 
-    def __init__(
-        self, url: str, *, headers: Mapping[str, str], timeouts: Timeouts, secret: str = ""
-    ) -> None:
+    def __init__(self, url: str, *, headers: Mapping[str, str], timeouts: Timeouts) -> None:
         self._url = _address(url)
         self._headers = [(name.encode(), value.encode()) for name, value in headers.items()]
         self._headers += [(b"host", self._url.netloc), (b"content-type", b"application/json")]
         self._extensions = {"timeout": _as_httpx(timeouts)}
         self.host = self._url.netloc.decode()
-        self.secret = secret
         self.timeouts = timeouts
 
     def request(self, body: bytes) -> httpx2.Request:
@@ -119,15 +114,7 @@ class HttpClient:
         async with self._answer(endpoint, body) as response:
             if _content_type(response) == "application/json":
                 return await _json_of(response)
-            # Event streams are UTF-8 whatever the header says; the codec drops a byte order mark.
-            response.encoding = "utf-8-sig"
-            source = httpx2.EventSource(response, max_event_size=MAX_EVENT_BYTES)
-            iterator = cast("AsyncGenerator[httpx2.ServerSentEvent, None]", aiter(source))
-            async with aclosing(iterator) as events:
-                async for event in events:
-                    if feed(event.event, event.data):
-                        await _drain(events)
-                        break
+            await read_events(response, feed)
         return None
 
     async def aclose(self) -> None:
@@ -166,7 +153,7 @@ class HttpClient:
             )
         payload = _payload(await _first_bytes(response))
         retry_after = retry_after_seconds(response.headers, self._now())
-        return failure(payload, status=status, retry_after=retry_after, secret=endpoint.secret)
+        return failure(payload, status=status, retry_after=retry_after)
 
     async def _least_busy_pool(self) -> _Pool:
         loop = asyncio.get_running_loop()
@@ -217,6 +204,19 @@ class _Pools:
                 await pool.client.aclose()
 
 
+async def read_events(response: httpx2.Response, feed: Callable[[str, str], bool]) -> None:
+    """Pass name and data of each server-sent event of the response to `feed` until it is True."""
+    # Event streams are UTF-8 whatever the header says; the codec drops a byte order mark.
+    response.encoding = "utf-8-sig"
+    source = httpx2.EventSource(response, max_event_size=MAX_EVENT_BYTES)
+    iterator = cast("AsyncGenerator[httpx2.ServerSentEvent, None]", aiter(source))
+    async with aclosing(iterator) as events:
+        async for event in events:
+            if feed(event.event, event.data):
+                await _drain(events)
+                break
+
+
 def mapped(error: Exception, endpoint: Endpoint) -> ProviderError:
     """What failed on the way to the provider or back, as one of our errors."""
     host, timeouts = endpoint.host, endpoint.timeouts
@@ -228,21 +228,24 @@ def mapped(error: Exception, endpoint: Endpoint) -> ProviderError:
             seconds = timeouts.between_bytes_seconds
             return CallTimedOut(f"{host} was silent for {seconds:g} seconds.")
         case httpx2.SSEError() | httpx2.DecodingError():
-            return MalformedReply(f"{host} sent an answer that could not be understood: {error}")
+            return MalformedReply(
+                f"{host} sent an answer that could not be understood{_reason(error)}."
+            )
         case httpx2.UnsupportedProtocol() | httpx2.InvalidURL() | httpx2.TooManyRedirects():
-            return InvalidRequest(f"{host} could not be asked: {error}; check base_url.")
+            return InvalidRequest(f"{host} could not be asked{_reason(error)}; check base_url.")
         case httpx2.LocalProtocolError():
             # Its text quotes the header at fault, which may be the key.
             return InvalidRequest(f"The request to {host} could not be sent: an illegal header.")
         case httpx2.ConnectError() | httpx2.ProxyError():
             return NetworkFailure(
-                f"{host} could not be reached: {_reason(error)}; check the network and base_url."
+                f"{host} could not be reached{_reason(error)}; check the network and base_url."
             )
-    return NetworkFailure(f"The connection to {host} was lost: {_reason(error)}.")
+    return NetworkFailure(f"The connection to {host} was lost{_reason(error)}.")
 
 
 def _reason(error: Exception) -> str:
-    return str(error).rstrip(".") or type(error).__name__
+    text = str(error).rstrip(".")
+    return f": {text}" if text else ""
 
 
 def _too_slow(endpoint: Endpoint) -> CallTimedOut:

@@ -24,6 +24,7 @@ from heartbit.errors import MalformedReply, ServerFailure, TruncatedStream
 from heartbit.providers.failures import failure
 from heartbit.providers.wire import (
     count,
+    details,
     encoded,
     loosely_decoded,
     mapping,
@@ -60,7 +61,7 @@ def parse_response(data: Json, provider: str) -> Completion:
     choice = _first_choice(data)
     if choice.get("error"):
         raise failure(choice)
-    message, usage = mapping(choice, "message"), mapping(data, "usage")
+    message, usage = mapping(choice, "message"), details(data, "usage")
     parts = _parts(message, provider)
     stop = STOP_REASONS.get(string(choice, "finish_reason"))
     if string(message, "refusal"):
@@ -76,14 +77,14 @@ def parse_response(data: Json, provider: str) -> Completion:
 
 def parse_usage(usage: Json) -> Usage:
     """prompt_tokens include what the cache was read or written; our input_tokens don't."""
-    prompt = mapping(usage, "prompt_tokens_details")
+    prompt = details(usage, "prompt_tokens_details")
     read, write = count(prompt, "cached_tokens"), count(prompt, "cache_write_tokens")
     return Usage(
         input_tokens=max(0, count(usage, "prompt_tokens") - read - write),
         output_tokens=count(usage, "completion_tokens"),
         cache_read_tokens=read,
         cache_write_tokens=write,
-        reasoning_tokens=count(mapping(usage, "completion_tokens_details"), "reasoning_tokens"),
+        reasoning_tokens=count(details(usage, "completion_tokens_details"), "reasoning_tokens"),
     )
 
 
@@ -121,7 +122,7 @@ class OpenAIStream:
         if reports_error(chunk):
             raise failure(chunk)
         self._model = chunk.get("model") or self._model
-        self._usage = mapping(chunk, "usage") or self._usage
+        self._usage = details(chunk, "usage") or self._usage
         spoken: list[str] = []
         for choice in mappings(chunk, "choices"):
             if choice.get("index", 0) == 0:
@@ -205,17 +206,17 @@ class _Call:
         return {"id": self.id, "function": {"name": self.name, "arguments": "".join(self.texts)}}
 
 
-def _grow_details(details: list[Json], detail: Json) -> None:
+def _grow_details(known: list[Json], detail: Json) -> None:
     """Add a reasoning detail; a piece of the last one is joined to it."""
-    last = details[-1] if details else {}
+    last = known[-1] if known else {}
     if not last or any(last.get(key) != detail.get(key) for key in ("type", "index")):
-        details.append(detail)
+        known.append(detail)
         return
     told = {key: value for key, value in detail.items() if value is not None}
     for key in ("text", "summary", "data"):
         if isinstance(last.get(key), str) and isinstance(told.get(key), str):
             told[key] = last[key] + told[key]
-    details[-1] = {**last, **told}
+    known[-1] = {**last, **told}
 
 
 def _first_choice(data: Json) -> Json:

@@ -107,6 +107,12 @@ def reports_error(data: Json) -> bool:
     return bool(data.get("error")) or "error" in (data.get("type"), data.get("object"))
 
 
+def details(data: Json, key: str) -> Json:
+    """The object at `key`, empty if anything else is there: for counts nobody depends on."""
+    value = data.get(key)
+    return value if isinstance(value, dict) else {}
+
+
 def count(data: Json, key: str) -> int:
     """The number of tokens at `key`; zero if nothing sensible is there."""
     value = data.get(key)
