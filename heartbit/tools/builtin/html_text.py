@@ -21,6 +21,7 @@ BLOCKS = frozenset(
     | {"h6", "header", "hr", "html", "li", "main", "ol", "p", "pre", "section", "summary", "table"}
     | {"tbody", "tfoot", "thead", "title", "tr", "ul"}
 )
+CLOSE_BLOCKS = frozenset({"li", "tr", "dt", "dd"})
 HEADINGS = {f"h{level}": "#" * level for level in range(1, 7)} | {"title": "#"}
 MARKS = {"b": "**", "strong": "**", "i": "*", "em": "*", "code": "`"}
 MAX_INDENT = 8
@@ -81,6 +82,8 @@ class _Writer:
         self._url = url
         self._out: list[str] = []
         self._last = "\n"
+        self._line_breaks = 2
+        self._leading = False
         self._skipping: str | None = None
         self._skipped_depth = 0
         self._pre = 0
@@ -103,15 +106,16 @@ class _Writer:
         if self._skipping or name in SKIPPED:
             self._skip(name)
             return
-        if name in BLOCKS:
-            self._break(2 if name not in ("li", "tr", "dt", "dd") else 1)
+        # What opens right behind a bullet or a heading's mark stays on its line.
+        if name in BLOCKS and (name in CLOSE_BLOCKS or not self._leading):
+            self._break(self._gap(name))
         self._open_special(name, attributes)
 
     def _open_special(self, name: str, attributes: str) -> None:
         if name in ("ul", "ol"):
             self._lists.append(0 if name == "ol" else None)
         elif name == "li":
-            self._put(self._bullet())
+            self._lead(self._bullet())
         elif name == "tr":
             self._cells = 0
         elif name in ("td", "th"):
@@ -128,15 +132,15 @@ class _Writer:
     def _open_marked(self, name: str, attributes: str) -> None:
         if name == "a":
             self._end_link()
-            self._link = (self._target(attributes), len(self._out))
+            self._link = (attributes, len(self._out))
         elif name == "img":
             self._image(attributes)
         elif name == "hr":
             self._mark("---\n\n")
         elif name == "blockquote":
-            self._mark("> ")
+            self._lead("> ", in_markdown=True)
         elif name in HEADINGS:
-            self._mark(f"{HEADINGS[name]} ")
+            self._lead(f"{HEADINGS[name]} ", in_markdown=True)
         elif not self._pre:
             self._mark(MARKS[name])
 
@@ -148,7 +152,7 @@ class _Writer:
             self._end_link()
         elif name in ("ul", "ol") and self._lists:
             self._lists.pop()
-            self._break(1 if self._lists else 2)
+            self._break(self._gap(name))
         elif name == "pre" and self._pre:
             self._pre -= 1
             self._break(1)
@@ -157,7 +161,7 @@ class _Writer:
         elif name in MARKS and not self._pre:
             self._mark(MARKS[name])
         elif name in BLOCKS:
-            self._break(1 if name in ("li", "tr", "dt", "dd") else 2)
+            self._break(self._gap(name))
 
     def result(self) -> str:
         """All text, without blanks at line ends and with at most one empty line in a row."""
@@ -166,8 +170,11 @@ class _Writer:
 
     def _put(self, text: str) -> None:
         if text:
+            breaks = len(text) - len(text.rstrip("\n"))
+            self._line_breaks = breaks + (self._line_breaks if breaks == len(text) else 0)
             self._out.append(text)
             self._last = text[-1]
+            self._leading = False
 
     def _mark(self, mark: str) -> None:
         """Write what only Markdown shows; blanks before it count as blanks after it."""
@@ -176,8 +183,19 @@ class _Writer:
             self._put(mark)
             self._last = last if mark.strip() == mark and last.isspace() else self._last
 
+    def _lead(self, mark: str, *, in_markdown: bool = False) -> None:
+        if self._markdown or not in_markdown:
+            self._put(mark)
+            self._leading = True
+
+    def _gap(self, name: str) -> int:
+        """How many line breaks stand around the block `name`."""
+        nested = name in ("ul", "ol") and self._lists
+        return 1 if nested or name in CLOSE_BLOCKS else 2
+
     def _break(self, lines: int) -> None:
-        self._put("\n" * lines)
+        """Make sure that at least so many line breaks are behind us."""
+        self._put("\n" * (lines - self._line_breaks))
 
     def _skip(self, name: str) -> None:
         if not self._skipping:
@@ -202,15 +220,13 @@ class _Writer:
     def _end_link(self) -> None:
         if self._link is None:
             return
-        target, start = self._link
+        attributes, start = self._link
         self._link = None
         label = _BLANKS.sub(" ", "".join(self._out[start:])).strip()
-        if self._markdown and target and label:
-            self._out[start:] = [f"[{label}]({target})"]
-            self._last = ")"
-
-    def _target(self, attributes: str) -> str:
-        return self._absolute(_attribute(attributes, "href"))
+        target = self._absolute(_attribute(attributes, "href")) if self._markdown and label else ""
+        if target:
+            del self._out[start:]
+            self._put(f"[{label}]({target})")
 
     def _image(self, attributes: str) -> None:
         alt = _BLANKS.sub(" ", _attribute(attributes, "alt")).strip()

@@ -15,7 +15,8 @@ import os
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 
-GRACE_SECONDS = 2.0
+# For what a program that has ended left behind in the background.
+LEFTOVER_GRACE_SECONDS = 0.2
 _POLL_SECONDS = 0.02
 _READ_BYTES = 64 * 1024
 # Enough for what a full pipe holds when the program has ended; a process that left the group could
@@ -90,13 +91,13 @@ async def run_group(
     cwd: str,
     env: Mapping[str, str],
     timeout: float,
+    grace: float,
     pass_fds: Sequence[int] = (),
-    grace: float = GRACE_SECONDS,
 ) -> int | None:
     """Run `argv` until it exits; its exit code (negative: a signal), or None if time was over.
 
-    stderr joins stdout, stdin is empty. Raises OSError if the program cannot be started, ValueError
-    if an argument holds what no argument can.
+    stderr joins stdout, stdin is empty; times are in seconds. Raises OSError if the program cannot
+    be started, ValueError if an argument holds what no argument can.
     """
     process = await asyncio.create_subprocess_exec(
         *argv,
@@ -110,7 +111,9 @@ async def run_group(
     )
     try:
         async with asyncio.timeout(timeout):
-            return await process.wait()
+            code = await process.wait()
+            grace = min(grace, LEFTOVER_GRACE_SECONDS)
+            return code
     except TimeoutError:
         return None
     finally:
@@ -127,7 +130,7 @@ async def _end(process: asyncio.subprocess.Process, grace: float) -> None:
             await asyncio.sleep(_POLL_SECONDS)
     finally:
         _signal(process.pid, signal.SIGKILL)
-    await process.wait()
+        await process.wait()
 
 
 def _signal(group: int, number: int) -> bool:

@@ -21,6 +21,7 @@ from heartbit.tools.builtin.workspace import workspace_root
 
 DEFAULT_SECONDS = 120
 MAX_SECONDS = 600
+GRACE_SECONDS = 2.0
 MAX_OUTPUT_BYTES = 30_000
 _DIRECTORY = "builtin.bash.directory"
 _PATH_BYTES = 8192
@@ -54,6 +55,7 @@ async def run_command(arguments: Json, context: ToolContext) -> str:
                 cwd=_directory(context, root),
                 env=harmless(os.environ),
                 timeout=seconds,
+                grace=GRACE_SECONDS,
                 pass_fds=(report,),
             )
         except ValueError:

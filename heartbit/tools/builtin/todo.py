@@ -14,7 +14,7 @@ _MARKS = {"pending": " ", "in_progress": ">", "completed": "x", "cancelled": "-"
 WRITE_DESCRIPTION = """Replace your todo list by this one (send all of it, not only what changed).
 
 Use it for work of several steps; at most one entry may be in_progress."""
-READ_DESCRIPTION = "Show your todo list."
+READ_DESCRIPTION = "Show your todo list, as you last wrote it."
 
 
 async def write_todos(arguments: Json, context: ToolContext) -> str:
