@@ -14,7 +14,7 @@ from typing import ClassVar, Protocol
 from heartbit import __version__
 from heartbit.core.messages import Completion, Json, Usage
 from heartbit.core.request import ModelRequest
-from heartbit.errors import AuthenticationFailed, MalformedReply, ProviderError
+from heartbit.errors import AuthenticationFailed, ProviderError
 from heartbit.providers.base import Listener
 from heartbit.providers.failures import failure
 from heartbit.providers.http import Endpoint, HttpClient, Timeouts
@@ -160,9 +160,7 @@ class Adapter(ABC):
         voice.say(completion.message.text)
         return completion
 
-    def _parsed(self, data: object) -> Completion:
-        if not isinstance(data, dict):
-            raise MalformedReply
+    def _parsed(self, data: Json) -> Completion:
         if reports_error(data):
             raise failure(data)
         return self.parse_response(data)

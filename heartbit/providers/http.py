@@ -91,18 +91,18 @@ class HttpClient:
         self._now = now
         self._of_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, _Pools] = WeakKeyDictionary()
 
-    async def post_json(self, endpoint: Endpoint, body: bytes) -> Any:
-        """The parsed JSON of the answer.
+    async def post_json(self, endpoint: Endpoint, body: bytes) -> dict[str, Any]:
+        """The JSON object that the answer is.
 
         Raises:
-            ProviderError: the call failed, or its answer is no JSON.
+            ProviderError: the call failed, or its answer is no JSON object.
         """
         async with self._answer(endpoint, body) as response:
             return await _json_of(response)
 
     async def stream(
         self, endpoint: Endpoint, body: bytes, feed: Callable[[str, str], bool]
-    ) -> Any | None:
+    ) -> dict[str, Any] | None:
         """Pass name and data of each server-sent event to `feed` until it returns True.
 
         The stream may end before it does: whether it is complete is for the caller to say. A
@@ -287,15 +287,14 @@ def _content_type(response: httpx2.Response) -> str:
     return response.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-async def _json_of(response: httpx2.Response) -> Any:
-    content = await response.aread()
-    try:
-        return decoded(content)
-    except ValueError as error:
+async def _json_of(response: httpx2.Response) -> dict[str, Any]:
+    parsed = _payload(await response.aread())
+    if not isinstance(parsed, dict):
         kind = _content_type(response) or "something unnamed"
         raise MalformedReply(
-            f"The provider answered with {kind} that is no JSON; check base_url."
-        ) from error
+            f"The provider answered with {kind} that holds no JSON object; check base_url."
+        )
+    return parsed
 
 
 async def _first_bytes(response: httpx2.Response) -> bytes:
