@@ -50,9 +50,9 @@ def test_cached_input_without_a_price_of_its_own_is_input() -> None:
 
 
 def test_a_price_of_zero_is_a_price() -> None:
-    """A local model costs nothing, which is not the same as unknown."""
-    free = Price(input_per_million=0, output_per_million=0, cache_read_per_million=0)
-    assert 0 == cost_usd(Usage(input_tokens=5, cache_read_tokens=5), free)
+    """Free is not the same as unknown, nor does it fall back to another price."""
+    partly_free = Price(input_per_million=9, output_per_million=0, cache_read_per_million=0)
+    assert 0 == cost_usd(Usage(output_tokens=5, cache_read_tokens=5), partly_free)
 
 
 @pytest.mark.parametrize("value", [-1, math.inf, math.nan])
