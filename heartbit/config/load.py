@@ -220,10 +220,16 @@ class _Layers:
             self.origins[path] = origin
 
     def leave_provider(self, table: dict[str, Any], name: object) -> None:
-        """Another provider than before: that one's model, address and key are not for it."""
+        """Another provider than before: that one's model, address and key are not for it.
+
+        What variables say stays, unless they name the provider that is left.
+        """
         if table.get("name", name) == name:
             return
-        for key in _BOUND_TO_PROVIDER:
+        left = set(_BOUND_TO_PROVIDER)
+        if ("provider", "name") not in self.origins:
+            left -= {key for key in left if ("provider", key) in self.origins}
+        for key in left:
             table.pop(key, None)
             self.origins.pop(("provider", key), None)
 

@@ -283,6 +283,14 @@ def test_a_wrong_variable_is_named() -> None:
     )
 
 
+@pytest.mark.parametrize("url", ["http://", "http:///x", "ftp://h", "http://h:99999", "http://[h"])
+def test_an_address_that_leads_nowhere_is_an_error(url: str) -> None:
+    assert the_error(f"[provider]\nbase_url = '{url}'\nmodel = 'm'") == (
+        "heartbit.toml:2: 'base_url' in [provider] must be an address that starts with http:// or "
+        "https://"
+    )
+
+
 def test_a_wrong_flag_is_told_from_the_same_key_in_the_file() -> None:
     with pytest.raises(ConfigError) as caught:
         load(None, {}, overrides={"provider.name": "antropic"})

@@ -67,6 +67,13 @@ def test_the_base_url_of_the_environment_is_taken_as_it_is() -> None:
     assert "http://h/$x" == url.get_secret_value()
 
 
+def test_a_flag_is_taken_as_it_is() -> None:
+    flags = {"provider.base_url": "http://h/$x"}
+    url = load(None, {}, overrides=flags).config.provider.base_url
+    assert url is not None
+    assert "http://h/$x" == url.get_secret_value()
+
+
 def test_the_mcp_servers_of_the_environment_replace_those_of_every_agent() -> None:
     text = AGENT + "mcp_servers = ['http://old']\n" + AGENT.replace('"a"', '"b"')
     agents = config_of(text, HEARTBIT_MCP_SERVERS="http://x/$a, http://y,").agents
@@ -75,6 +82,7 @@ def test_the_mcp_servers_of_the_environment_replace_those_of_every_agent() -> No
         assert ["http://x/$a", "http://y"] == urls
     default = load(None, {"HEARTBIT_MCP_SERVERS": "http://x"}).config.agents
     assert [1, 1, 1] == [len(agent.mcp_servers) for agent in default]
+    assert [0, 0, 0] == [len(agent.mcp_servers) for agent in load(None, {}).config.agents]
 
 
 def test_without_a_file_there_are_the_researcher_the_analyst_and_the_writer() -> None:
@@ -133,6 +141,18 @@ def test_another_provider_gets_neither_model_nor_address_nor_key_of_the_one_in_t
     assert (None, None) == (provider.base_url, provider.api_key)
     assert not provider.cascade.enabled
     assert 1 == provider.retry.max_retries
+
+
+def test_what_variables_say_is_for_any_provider_unless_they_name_one() -> None:
+    text = "[provider]\nname = 'anthropic'\nmodel = 'old'\nbase_url = 'http://old'"
+    environ = {"HEARTBIT_BASE_URL": "http://new", "HEARTBIT_MODEL": "m"}
+    flags = {"provider.name": "openai"}
+    provider = load(FILE, environ, text=text, overrides=flags).config.provider
+    assert provider.base_url is not None
+    assert ("m", "http://new") == (provider.model, provider.base_url.get_secret_value())
+    environ["HEARTBIT_PROVIDER"] = "openrouter"
+    provider = load(FILE, environ, text=text, overrides=flags).config.provider
+    assert ("gpt-5.5", None) == (provider.model, provider.base_url)
 
 
 def test_naming_the_provider_of_the_file_again_keeps_what_the_file_says() -> None:

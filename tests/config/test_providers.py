@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from heartbit.config import load
@@ -18,8 +19,8 @@ def secrets(provider: ProviderTable) -> tuple[str | None, str | None]:
     return url and url.get_secret_value(), key and key.get_secret_value()
 
 
-def providers(own: str, parent: str = PROVIDER) -> ProviderTable:
-    config = load(FILE, KEYS, text=parent + AGENT + own).config
+def providers(own: str, parent: str = PROVIDER, environ: Mapping[str, str] = KEYS) -> ProviderTable:
+    config = load(FILE, environ, text=parent + AGENT + own).config
     return config.provider_of(config.agents[0])
 
 
@@ -44,13 +45,15 @@ def test_its_own_settings_win() -> None:
 
 
 def test_another_provider_never_gets_the_key_or_the_address_of_the_first() -> None:
-    own = providers("[agents.provider]\nname = 'anthropic'\nmodel = 'm'")
-    assert (None, "env-a") == secrets(own)
+    text = "[agents.provider]\nname = 'anthropic'\nmodel = 'm'"
+    assert (None, "env-a") == secrets(providers(text))
+    assert (None, None) == secrets(providers(text, environ={}))
 
 
 def test_the_same_provider_at_another_address_never_gets_the_key_of_the_first() -> None:
-    own = providers("[agents.provider]\nname = 'openai'\nmodel = 'm'\nbase_url = 'http://other/v1'")
-    assert ("http://other/v1", "env-o") == secrets(own)
+    text = "[agents.provider]\nname = 'openai'\nmodel = 'm'\nbase_url = 'http://other/v1'"
+    assert ("http://other/v1", "env-o") == secrets(providers(text))
+    assert ("http://other/v1", None) == secrets(providers(text, environ={}))
 
 
 def test_without_a_cascade_there_is_one_tier() -> None:
@@ -69,6 +72,14 @@ def test_the_tiers_of_a_cascade_are_cheapest_first_and_of_any_provider() -> None
     assert ("openai", "big", "http://own/v1", "k") == (big.name, big.model, *secrets(big))
     assert [1, 1, 1] == [tier.retry.max_retries for tier in (small, haiku, big)]
     assert not any(tier.cascade.enabled for tier in (small, haiku, big))
+
+
+def test_the_tiers_of_an_agent_have_the_keys_of_their_own_providers() -> None:
+    own = providers(
+        "[agents.provider]\nname = 'openai'\nmodel = 'm'\n"
+        "cascade = {enabled = true, tiers = [{model = 'haiku', name = 'anthropic'}]}"
+    )
+    assert [(None, "env-a"), ("http://own/v1", "k")] == [secrets(tier) for tier in own.tiers()]
 
 
 def test_only_a_tier_of_the_same_provider_caches_prompts() -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from heartbit.config import check, load, show
+from heartbit.config import Config, check, load, show
 from heartbit.config.fields import masked_url
 from heartbit.errors import ConfigError
 
@@ -129,6 +130,12 @@ def test_no_secret_is_in_a_message_about_the_line_it_stands_on(number: int) -> N
         text = "\n".join([*lines[:number], broken, *lines[number + 1 :]])
         for problem in check(FILE, {}, text=text):
             assert SECRET not in str(problem)
+
+
+def test_no_secret_is_in_the_text_of_a_validation_error() -> None:
+    with pytest.raises(ValidationError) as caught:
+        Config.model_validate({"provider": {"name": "openai", "model": "m", "api_key": [SECRET]}})
+    assert SECRET not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,12 @@ def test_a_key_of_the_environment_is_masked_and_its_variable_named() -> None:
     assert ("***", "env ANTHROPIC_API_KEY") == shown["provider.api_key"]
 
 
+def test_what_another_provider_left_behind_has_the_origin_of_its_default() -> None:
+    environ = {"HEARTBIT_PROVIDER": "openai", "HEARTBIT_BASE_URL": "http://h"}
+    loaded = load(FILE, environ, text="", overrides={"provider.name": "anthropic"})
+    assert Setting("provider.base_url", None, "default") in show(loaded)
+
+
 def test_the_defaults_are_called_so() -> None:
     origins = {setting.origin for setting in show(load(None, {}))}
     assert {"default"} == origins
