@@ -135,7 +135,7 @@ ENDLESS.append(ENDLESS)
 @pytest.mark.parametrize(
     "value",
     [math.nan, math.inf, date(2031, 1, 2), b"x", {1}, (1, 2), {1: "a"}, [object()], ENDLESS],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_what_is_not_json_is_refused_and_not_changed_into_it(
     store: Callable[[], Scopes], value: Any
