@@ -173,8 +173,6 @@ class McpStdioTable(Table):
 
 
 def _mcp_server(value: object, info: ValidationInfo) -> McpHttpTable | McpStdioTable:
-    if isinstance(value, McpStdioTable):
-        return value
     if isinstance(value, str):
         value = {"url": value}
     if isinstance(value, dict) and {"url", "command"} <= value.keys():

@@ -32,7 +32,7 @@ def locate(text: str) -> dict[KeyPath, int]:
 
     A table without a header of its own stands where its first key does.
     """
-    scanner = _Scanner(text.replace("\r\n", "\n"))
+    scanner = _Scanner(text)
     with suppress(RecursionError):  # a deep value: what was found before it is still right
         scanner.document()
     return scanner.lines

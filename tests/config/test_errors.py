@@ -189,6 +189,10 @@ MISTAKES = [
         "(a date, a time, inf or nan)",
     ),
     (
+        AGENT + "response_schema." + ".".join(["not"] * 2000) + " = {}",
+        "heartbit.toml:5: 'response_schema' in [[agents]] 'a' is nested too deeply",
+    ),
+    (
         "[[tools]]\nname = 'x'\n[[tools]]\nname = 'x'",
         "heartbit.toml:4: 'name' in [[tools]] 'x' is the name of another [[tools]] entry too",
     ),
