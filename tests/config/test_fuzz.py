@@ -17,7 +17,7 @@ from heartbit.errors import ConfigError
 from tests.support.toml_text import toml
 
 FILE = Path("heartbit.toml")
-SAMPLE = Path("config/heartbit.toml").read_text(encoding="utf-8")
+SAMPLE = (Path(__file__).parents[2] / "config/heartbit.toml").read_text(encoding="utf-8")
 BARE = "\n".join(line.removeprefix("#") for line in SAMPLE.split("\n") if line[:2] != "# ")
 
 texts = st.text(
