@@ -203,7 +203,7 @@ def _parsed(url: str) -> httpx2.URL:
 def _accepted(target: httpx2.URL) -> httpx2.URL:
     if target.scheme not in ("http", "https"):
         raise ToolError("Only URLs with http:// or https:// can be fetched.")
-    if not target.host or not 0 < (target.port or 80) < 65536:
+    if not target.host or (target.port is not None and not 0 < target.port < 65536):
         raise ToolError("The URL has no valid host and port.")
     if target.userinfo:
         raise ToolError("URLs that carry a user name or password are not fetched.")
@@ -275,7 +275,7 @@ def _decoded(page: Page) -> str:
     declared = _META_CHARSET.search(page.body[:2048])
     named = page.charset or (declared[1].decode("ascii") if declared else "utf-8")
     try:
-        charset = codecs.lookup(named).name
+        charset = codecs.lookup(named).name.replace("-", "_")
         return page.body.decode("utf-8" if charset in _NO_CHARSETS else charset, "replace")
     except (LookupError, ValueError):
         return page.body.decode("utf-8", "replace")
