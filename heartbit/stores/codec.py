@@ -14,6 +14,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from heartbit.core.agent import as_json
 from heartbit.core.events import Event
+from heartbit.core.messages import Json
 from heartbit.errors import JournalError
 
 VERSION = 1
@@ -29,8 +30,8 @@ def encode_event(event: Event) -> str:
     return json.dumps(as_json(event), separators=(",", ":"))
 
 
-def decode_event(text: str, version: int = VERSION) -> Event:
-    """The event that `encode_event` of this or an older version wrote.
+def decode_event(stored: str | Json, version: int = VERSION) -> Event:
+    """The event that `encode_event` of this or an older version wrote, as text or parsed.
 
     Raises:
         JournalError: it was written by a newer heartbit, or it is no event.
@@ -41,6 +42,7 @@ def decode_event(text: str, version: int = VERSION) -> Event:
             f"{VERSION}: upgrade it."
         )
     try:
-        return _adapter().validate_python(json.loads(text))
+        value = json.loads(stored) if isinstance(stored, str) else stored
+        return _adapter().validate_python(value)
     except (ValidationError, ValueError) as error:
         raise JournalError(f"The journal has an event that cannot be read: {error}") from error
