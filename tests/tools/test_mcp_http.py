@@ -76,12 +76,13 @@ def test_every_kind_of_part_reaches_the_model_as_text(shared: HttpServer) -> Non
     asyncio.run(main())
 
 
-def test_an_output_of_megabytes_comes_whole(shared: HttpServer) -> None:
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+def test_an_output_of_megabytes_comes_whole(shared: HttpServer, mode: str) -> None:
     """The event that carries it is larger than what the HTTP client takes by default."""
 
     async def main() -> None:
         async with McpConnections() as connections:
-            tools = await tools_of(connections, McpServer(shared.url))
+            tools = await tools_of(connections, McpServer(shared.url, mode=mode))  # type: ignore[arg-type]
             output = await call(tools["letters"], count=1_500_000)
         assert "ä" * 1_500_000 == output.content
 
