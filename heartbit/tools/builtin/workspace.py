@@ -172,10 +172,10 @@ def _descend(place: Place, names: tuple[str, ...], *, create: bool) -> int:
 
 
 def _enter(place: Place, name: str, directory: int, *, create: bool) -> int:
-    if create:
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(name, dir_fd=directory)
     try:
+        if create:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(name, dir_fd=directory)
         return os.open(name, _PASSING, dir_fd=directory)
     except FileNotFoundError:
         raise ToolError(

@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 
 from heartbit.core.tools import ToolOutput
-from heartbit.tools.builtin import builtin_tool
 from heartbit.tools.builtin.webfetch import MAX_BODY_BYTES, make_webfetch
 from tests.support.builtin_tools import ToolUser
 
@@ -71,14 +70,16 @@ class Server:
             await route(writer)
 
     @contextlib.asynccontextmanager
-    async def running(self, context: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
+    async def running(
+        self, context: ssl.SSLContext | None = None, host: str = "127.0.0.1"
+    ) -> AsyncIterator[Server]:
         """Serve on a free port while the block runs, and wait for what is still being served."""
         tasks: set[asyncio.Task[None]] = set()
 
         def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             tasks.add(asyncio.ensure_future(self.serve(reader, writer)))
 
-        server = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=context)
+        server = await asyncio.start_server(accept, host, 0, ssl=context)
         self.port = server.sockets[0].getsockname()[1]
         async with server:
             yield self
@@ -290,6 +291,21 @@ def test_the_next_address_is_tried_when_one_cannot_be_connected_to() -> None:
             return await ToolUser(None).call(tool, url=f"http://site.test:{server.port}/")
 
     assert "hello" == asyncio.run(run()).content
+
+
+def test_hosts_with_an_ipv6_address_are_reached_by_it() -> None:
+    server = Server({"/": answer("six")})
+    names = Names(site_test=[["::1"]])
+    tool = make_webfetch(allow=(ip_network("::1/128"),), resolve=names)
+
+    async def run() -> ToolOutput:
+        async with server.running(host="::1"):
+            return await ToolUser(None).call(tool, url=f"http://site.test:{server.port}/")
+
+    try:
+        assert "six" == asyncio.run(run()).content
+    except OSError as failure:
+        pytest.skip(f"this machine has no IPv6 loopback address: {failure}")
 
 
 def test_a_server_that_is_not_there_is_an_error() -> None:
@@ -539,7 +555,3 @@ def test_a_redirect_to_another_name_on_the_same_address_is_a_new_connection(
     output = fetch_over_tls(certificate, "site.test", server)
     assert output.is_error
     assert ["site.test", "other.test"] == server.names
-
-
-def test_the_built_in_tool_allows_no_network() -> None:
-    assert "webfetch" == builtin_tool("webfetch").spec.name
