@@ -9,14 +9,16 @@ from typing import Any
 from heartbit.core.messages import Json, Usage
 from heartbit.core.result import RunOutput
 
+# C0 and C1 (an escape begins with one), line separators, overrides of the writing direction
+_CONTROL = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 _SECRET = re.compile(r"passw|secret|token|api_?key|auth|credential|cookie", re.IGNORECASE)
 
 
 def printable(text: str) -> str:
-    """`text` without control characters: escapes could hide from a person what is on the screen."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() or c in "\n\t" else _escaped(c) for c in text)
+    """`text` with what controls a terminal spelled out: it could hide what a person must see."""
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def one_line(text: str, width: int = 200) -> str:
@@ -27,7 +29,8 @@ def one_line(text: str, width: int = 200) -> str:
 
 def call_text(name: str, arguments: Json, width: int = 60) -> str:
     """A tool call in short: `search(query="rust")`; what looks like a secret is masked."""
-    shown = ", ".join(f"{key}={_argument(key, value)}" for key, value in arguments.items())
+    masked = _masked(arguments).items()
+    shown = ", ".join(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in masked)
     return f"{one_line(name, 64)}({one_line(shown, width)})"
 
 
@@ -64,9 +67,11 @@ def stats(output: RunOutput) -> str:
     return " | ".join(parts)
 
 
-def _argument(key: str, value: Any) -> str:
-    return "***" if _SECRET.search(key) else json.dumps(value, ensure_ascii=False)
-
-
-def _escaped(character: str) -> str:
-    return json.dumps(character)[1:-1] if ord(character) > 0x9F else f"\\u{ord(character):04x}"
+def _masked(value: Any, key: str = "") -> Any:
+    if _SECRET.search(key):
+        return "***"
+    if isinstance(value, dict):
+        return {name: _masked(inner, name) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_masked(inner) for inner in value]
+    return value
