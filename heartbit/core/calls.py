@@ -13,8 +13,18 @@ from dataclasses import replace
 
 from heartbit.core.agent import Action, PermissionRule
 from heartbit.core.commands import AskApproval, CallTool, Command, RefuseCall
-from heartbit.core.delegation import SubTask, joined, split, squad_problem, start_command, startable
-from heartbit.core.events import Decision
+from heartbit.core.delegation import (
+    BlackboardWrite,
+    SubTask,
+    joined,
+    result_writes,
+    split,
+    squad_problem,
+    squad_writes,
+    start_command,
+    startable,
+)
+from heartbit.core.events import Decision, Event, SubRunFinished
 from heartbit.core.messages import Completion, Message, ToolCall, ToolResult
 from heartbit.core.permissions import decide
 from heartbit.core.schema import nearest, violations
@@ -79,8 +89,7 @@ def _open(state: RunState, position: int, call: ToolCall) -> OpenCall:
         return OpenCall(position=position, call=call, fate="refuse", reason=reason)
     match _permission(state, call):
         case "deny":
-            reason = f"Permission denied for tool {call.name!r}: a rule forbids this call."
-            return OpenCall(position=position, call=call, fate="refuse", reason=reason)
+            return OpenCall(position=position, call=call, fate="refuse", reason=_denial(call))
         case "ask":
             return OpenCall(position=position, call=call, fate="ask")
         case _:
@@ -106,13 +115,17 @@ def find(tools: Sequence[ToolSpec], name: str) -> ToolSpec | None:
     return next((tool for tool in tools if tool.name == name), None)
 
 
-def _permission(state: RunState, call: ToolCall) -> str:
+def _permission(state: RunState, call: ToolCall) -> Action:
     ruled = decide(state.definition.permissions, call.name, call.arguments)
     if ruled == "deny":
         return ruled
     if learned := decide(state.learned, call.name, call.arguments):
         return learned
-    return ruled or ("ask" if state.definition.approve else "allow")
+    return "ask" if state.definition.approve else ruled or "allow"
+
+
+def _denial(call: ToolCall) -> str:
+    return f"Permission denied for tool {call.name!r}: a rule forbids this call."
 
 
 def _work(call: ToolCall) -> Fate:
@@ -257,7 +270,10 @@ def _decided(state: RunState, opened: OpenCall, decision: Decision) -> OpenCall:
 
 def _edited(state: RunState, opened: OpenCall, decision: Decision) -> OpenCall:
     call = replace(opened.call, arguments=decision.arguments or {}, malformed=None)
-    if problem := _problem(state, find(state.tools, call.name), call):
+    problem = _problem(state, find(state.tools, call.name), call)
+    if decide(state.definition.permissions, call.name, call.arguments) == "deny":
+        problem = problem or _denial(call)
+    if problem:
         return replace(opened, fate="refuse", reason=f"The reviewer's edit was not run: {problem}")
     arguments = json.dumps(call.arguments, ensure_ascii=False)
     note = f"[A human reviewer changed the arguments to {arguments}]\n"
@@ -269,3 +285,27 @@ def _lesson(opened: OpenCall, decision: Decision) -> tuple[PermissionRule, ...]:
         return ()
     action: Action = "deny" if decision.verdict == "deny" else "allow"
     return (PermissionRule(tool=opened.call.name, action=action),)
+
+
+def position_of(step: str) -> int:
+    """Where the call or the sub-run of a step stands in its turn."""
+    return int(step.rsplit("/", 1)[1])
+
+
+def blackboard_writes(state: RunState, event: Event) -> tuple[BlackboardWrite, ...]:
+    """What `event` leaves on blackboards, given the state before it.
+
+    Engines store these writes together with the event.
+    """
+    if not isinstance(event, SubRunFinished) or state.ending or state.ended:
+        return ()
+    position = position_of(event.step)
+    opened = owner(state, position)
+    every = [sub for call in state.calls for sub in call.subtasks]
+    siblings = [replace(s, outcome=event) if s.position == position else s for s in every]
+    sub = next(s for s in siblings if s.position == position)
+    writes = result_writes(sub, siblings, scope_of(state, opened))
+    if opened.fate == "squad":
+        team = {s.position for s in opened.subtasks}
+        writes += squad_writes([s for s in siblings if s.position in team], state.blackboard)
+    return writes

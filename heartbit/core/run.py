@@ -31,7 +31,7 @@ from heartbit.core import calls as turn_calls
 from heartbit.core.agent import AgentDefinition
 from heartbit.core.commands import CallModel, Command, Finish, Summarise
 from heartbit.core.context import fit
-from heartbit.core.delegation import BlackboardWrite, delegation_tools, result_writes, squad_writes
+from heartbit.core.delegation import delegation_tools
 from heartbit.core.events import (
     ApprovalRequested,
     ApprovalResolved,
@@ -124,7 +124,7 @@ def _advance(state: RunState, event: Event) -> Step:
         case ModelFailed():
             return _model_failed(state, event)
         case ToolReturned():
-            position = _position(event.step)
+            position = turn_calls.position_of(event.step)
             return _settle(
                 turn_calls.answer(state, position, event.content, is_error=event.is_error)
             )
@@ -198,6 +198,8 @@ def _replied(state: RunState, event: ModelReplied) -> Step:
     if limit is not None and state.usage.total_tokens > limit:
         used = state.usage.total_tokens
         return _fail(state, BudgetExceeded, f"Token budget exceeded: used {used}, limit {limit}.")
+    if completion.stop_reason == "refusal":
+        return _fail(state, ModelRefused)  # its calls, if any, may be cut
     if calls := completion.message.tool_calls:
         return _called(state, completion, calls)
     return _answered(state, completion)
@@ -207,8 +209,6 @@ def _answered(state: RunState, completion: Completion) -> Step:
     match completion.stop_reason:
         case "max_tokens":
             return _fail(state, ReplyTruncated)
-        case "refusal":
-            return _fail(state, ModelRefused)
         case "pause_turn":
             return _next_turn(state)
     if state.definition.response_schema is None:
@@ -265,16 +265,11 @@ def _carry_on(step: Step) -> Step:
     return step if commands else _settle(state)
 
 
-def _position(step: str) -> int:
-    return int(step.rsplit("/", 1)[1])
-
-
 def _sub_run_finished(state: RunState, event: SubRunFinished) -> Step:
-    position = _position(event.step)
+    position = turn_calls.position_of(event.step)
     opened = turn_calls.owner(state, position)
     sub = next(s for s in opened.subtasks if s.position == position)
-    state = _spend(state, event.usage, event.cost_usd)
-    state = replace(state, tool_calls_made=state.tool_calls_made + event.tool_calls_made)
+    state = _spend_on_sub_run(state, event)
     state = turn_calls.with_subtask(state, replace(sub, outcome=event))
     state = turn_calls.settle_delegation(state, opened.position)
     return _carry_on(turn_calls.start_subtasks(state))
@@ -326,8 +321,14 @@ def _spend(state: RunState, usage: Usage, cost_usd: float | None) -> RunState:
     return replace(state, usage=state.usage + usage, cost_usd=total)
 
 
-def _timeout_message(state: RunState) -> str:
-    return f"The run took longer than {state.definition.run_timeout_seconds:g} seconds."
+def _spend_on_sub_run(state: RunState, event: SubRunFinished) -> RunState:
+    made = state.tool_calls_made + event.tool_calls_made
+    return _spend(replace(state, tool_calls_made=made), event.usage, event.cost_usd)
+
+
+def _timeout_message(state: RunState) -> str | None:
+    seconds = state.definition.run_timeout_seconds
+    return None if seconds is None else f"The run took longer than {seconds:g} seconds."
 
 
 def _fail(state: RunState, error: type[RunError], message: str | None = None) -> Step:
@@ -353,7 +354,9 @@ def _wind_up(state: RunState, event: Event) -> RunState:
             return replace(state, status="cancelled", error_code=code, error=message)
         case ModelReplied():
             return _spend(state, event.completion.usage, event.completion.cost_usd)
-        case SubRunFinished() | ContextSummarised():
+        case SubRunFinished():
+            return _spend_on_sub_run(state, event)
+        case ContextSummarised():
             return _spend(state, event.usage, event.cost_usd)
         case _:
             return state
@@ -387,22 +390,3 @@ def _tool_choice(state: RunState) -> ToolChoice | None:
     if last or state.must_respond or len(state.tools) == 1:
         return ToolChoice(type="tool", name=RESPOND)
     return None
-
-
-def blackboard_writes(state: RunState, event: Event) -> tuple[BlackboardWrite, ...]:
-    """What `event` leaves on blackboards, given the state before it.
-
-    Engines store these writes together with the event.
-    """
-    if not isinstance(event, SubRunFinished) or state.ending or state.ended:
-        return ()
-    position = _position(event.step)
-    opened = turn_calls.owner(state, position)
-    every = [sub for call in state.calls for sub in call.subtasks]
-    siblings = [replace(s, outcome=event) if s.position == position else s for s in every]
-    sub = next(s for s in siblings if s.position == position)
-    writes = result_writes(sub, siblings, turn_calls.scope_of(state, opened))
-    if opened.fate == "squad":
-        team = {s.position for s in opened.subtasks}
-        writes += squad_writes([s for s in siblings if s.position in team], state.blackboard)
-    return writes

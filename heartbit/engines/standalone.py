@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from heartbit.core.agent import AgentDefinition
+from heartbit.core.calls import blackboard_writes
 from heartbit.core.commands import AskApproval, Command, Finish, RefuseCall, StartSubRun
 from heartbit.core.events import (
     ApprovalRequested,
@@ -29,7 +30,7 @@ from heartbit.core.events import (
 )
 from heartbit.core.messages import Json
 from heartbit.core.result import PendingApproval, RunOutput, pending_approval, run_output
-from heartbit.core.run import advance, blackboard_writes
+from heartbit.core.run import advance
 from heartbit.core.state import RunState
 from heartbit.core.stream import RunIdentity, event_entry, text_delta, turn_restarted
 from heartbit.core.tools import ToolSpec
