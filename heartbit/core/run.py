@@ -24,8 +24,8 @@ a failing tool is a result for the model, never the end of a run.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from heartbit.core import calls as turn_calls
 from heartbit.core.agent import AgentDefinition
@@ -96,25 +96,49 @@ def advance(state: RunState | None, event: Event) -> Step:
     return _advance(state, event)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """A journal folded up to its event number `seq`: the state, and the commands still open.
+
+    `commands` are those without an outcome, by step.
+    """
+
+    seq: int
+    state: RunState
+    commands: Mapping[str, Command]
+
+
+def follow(progress: Progress | None, events: Iterable[Event]) -> Progress:
+    """Fold more events of a journal; without a `progress`, from its start.
+
+    Raises:
+        RunStateError: there is nothing to fold, or the journal is not in order.
+    """
+    state = progress.state if progress else None
+    still_open = dict(progress.commands) if progress else {}
+    seq = progress.seq if progress else 0
+    for event in events:
+        state, commands = advance(state, event)
+        still_open.pop(event.step or "", None)
+        still_open |= {command.step: command for command in commands}
+        seq += 1
+    if state is None:
+        raise RunStateError("The journal is empty.")
+    if state.ended:
+        still_open.clear()
+    elif state.ending:
+        still_open = {step: c for step, c in still_open.items() if isinstance(c, Finish)}
+    return Progress(seq=seq, state=state, commands=still_open)
+
+
 def replay(events: Iterable[Event]) -> Step:
     """Fold a whole journal: where the run stands, and the commands that have no outcome yet.
 
     Raises:
         RunStateError: the journal is empty or not in order.
     """
-    state: RunState | None = None
-    still_open: dict[str, Command] = {}
-    for event in events:
-        state, commands = advance(state, event)
-        still_open.pop(event.step or "", None)
-        still_open |= {command.step: command for command in commands}
-    if state is None:
-        raise RunStateError("The journal is empty.")
-    if state.ended:
-        still_open.clear()
-    if state.ending:
-        still_open = {step: c for step, c in still_open.items() if isinstance(c, Finish)}
-    return state, tuple(still_open.values())
+    progress = follow(None, events)
+    return progress.state, tuple(progress.commands.values())
 
 
 def _advance(state: RunState, event: Event) -> Step:
