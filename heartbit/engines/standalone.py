@@ -34,6 +34,7 @@ from heartbit.core.run import advance
 from heartbit.core.state import RunState
 from heartbit.core.stream import RunIdentity, event_entry, text_delta, turn_restarted
 from heartbit.core.tools import ToolSpec
+from heartbit.engines.ids import sub_run_id
 from heartbit.engines.perform import Outside, perform, settle
 from heartbit.providers.base import Listener, Provider
 from heartbit.stores.in_memory import InMemoryBlackboards
@@ -291,15 +292,6 @@ class _Stream:
         self._attempt += 1
         if self._on_event is not None:
             self._on_event(turn_restarted(self._identity, self._step, self._attempt, reason))
-
-
-def sub_run_id(parent_run_id: str, step: str) -> str:
-    """The id of the sub-run that `step` of a run starts: the same for every attempt."""
-    try:
-        namespace = uuid.UUID(parent_run_id)
-    except ValueError:
-        namespace = uuid.uuid5(uuid.NAMESPACE_OID, parent_run_id)
-    return str(uuid.uuid5(namespace, step))
 
 
 def sub_run_finished(command: StartSubRun, output: RunOutput) -> SubRunFinished:

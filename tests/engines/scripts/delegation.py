@@ -219,7 +219,8 @@ def _shared(asked: Asked) -> Reply:
 
 
 def _shared_expect(got: Outcome) -> None:
-    read, conflict, listed = (e for e in got.events(ToolReturned, "2/sub/0"))
+    arrived = got.events(ToolReturned, "2/sub/0")
+    read, conflict, listed = sorted(arrived, key=lambda event: event.step)
     assert ('"n": 1' in read.content, read.is_error) == (True, False)
     assert conflict.is_error
     assert "version 1" in conflict.content

@@ -1,0 +1,178 @@
+"""What goes into the journal with an outcome: a pure function of what the rules say.
+
+An engine that works through a journal hands this plan to it in one piece: the event, the events
+that follow from it without touching the world, the steps whose outcomes are now missing, sub-runs
+to be opened, writes to blackboards, and what becomes of the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from heartbit.core.calls import blackboard_writes
+from heartbit.core.commands import (
+    AskApproval,
+    CallModel,
+    CallTool,
+    Command,
+    Finish,
+    RefuseCall,
+    StartSubRun,
+    Summarise,
+)
+from heartbit.core.delegation import BlackboardWrite
+from heartbit.core.events import Event, RunStarted, RunStatus
+from heartbit.core.result import run_output
+from heartbit.core.run import Progress, follow
+from heartbit.core.state import RunState
+from heartbit.core.tools import ToolSpec
+from heartbit.engines.ids import sub_run_id
+from heartbit.engines.perform import settle
+from heartbit.stores.journal import Append, Change, NewRun, NewStep
+
+START_QUEUE = "heartbit.start"
+MODEL_QUEUE = "heartbit.llm"
+TOOL_QUEUE = "heartbit.tools"
+CONTROL_QUEUE = "heartbit.control"
+
+# A chord normally wakes the parent of sub-runs at once; the sweep looks after this many seconds.
+WAKE_DELAY_SECONDS = 2.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunPlace:
+    """Which run, in which tree, for whom."""
+
+    run_id: str
+    root_run_id: str
+    parent_run_id: str | None = None
+    step_in_parent: str | None = None
+    tenant_id: str | None = None
+    user_id: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """An append, and how far the journal is folded once it has succeeded."""
+
+    append: Append
+    after: Progress
+
+
+def plan_outcome(
+    place: RunPlace,
+    before: Progress,
+    event: Event,
+    *,
+    step: str | None = None,
+    attempt: int | None = None,
+    verdict: bool = False,
+) -> Plan:
+    """What `event`, the outcome of `step`, brings about."""
+    events: list[Event] = []
+    board: list[BlackboardWrite] = []
+    after = before
+    queue: list[Event] = [event]
+    while queue:
+        each = queue.pop(0)
+        board += blackboard_writes(after.state, each)
+        after = follow(after, [each])
+        events.append(each)
+        queue += _settled(after, before, queue)
+    opened = [c for s, c in after.commands.items() if s not in before.commands]
+    return Plan(
+        append=Append(
+            run_id=place.run_id,
+            expected=before.seq + 1,
+            events=events,
+            step=step,
+            attempt=attempt,
+            verdict=verdict,
+            steps=_steps(opened, from_sub_run=event.type == "sub_run_finished"),
+            board=board,
+            runs=[open_sub_run(place, c) for c in opened if isinstance(c, StartSubRun)],
+            change=_change(place, after.state),
+        ),
+        after=after,
+    )
+
+
+def _settled(after: Progress, before: Progress, queued: Sequence[Event]) -> list[Event]:
+    """The events of commands that need nothing from the world and are not queued yet."""
+    waiting = {event.step for event in queued}
+    return [
+        settle(command, after.state)
+        for step, command in after.commands.items()
+        if isinstance(command, RefuseCall | AskApproval | Finish) and step not in waiting
+    ]
+
+
+def _steps(commands: Sequence[Command], *, from_sub_run: bool = False) -> list[NewStep]:
+    delay = WAKE_DELAY_SECONDS if from_sub_run else 0.0
+    return [step for c in commands if (step := _step(c, delay)) is not None]
+
+
+def _step(command: Command, delay: float) -> NewStep | None:
+    match command:
+        case CallModel():
+            queue = START_QUEUE if command.turn == 1 else MODEL_QUEUE
+            return NewStep(step=command.step, kind="model", queue=queue, delay=delay)
+        case Summarise():
+            return NewStep(step=command.step, kind="summary", queue=MODEL_QUEUE, delay=delay)
+        case CallTool():
+            return NewStep(
+                step=command.step,
+                kind="tool",
+                queue=command.spec.queue or TOOL_QUEUE,
+                repeatable=is_repeatable(command.spec),
+            )
+        case StartSubRun():
+            return NewStep(step=command.step, kind="sub_run", queue=CONTROL_QUEUE, state="external")
+        case _:
+            return None
+
+
+def is_repeatable(spec: ToolSpec) -> bool:
+    """Whether a call may be run again when nobody knows what became of it."""
+    return spec.effect != "at_most_once"
+
+
+def first_steps(progress: Progress) -> list[NewStep]:
+    """The steps that a run begins with."""
+    return _steps(list(progress.commands.values()))
+
+
+def open_sub_run(place: RunPlace, command: StartSubRun) -> NewRun:
+    """The run that a step starts: its id is the same for every attempt."""
+    run_id = sub_run_id(place.run_id, command.step)
+    start = RunStarted(
+        prompt=command.prompt, definition=command.definition, blackboard=command.blackboard
+    )
+    return NewRun(
+        run_id=run_id,
+        task_id=run_id,
+        root_run_id=place.root_run_id,
+        start=start,
+        steps=first_steps(follow(None, [start])),
+        parent_run_id=place.run_id,
+        step_in_parent=command.step,
+        tenant_id=place.tenant_id,
+        user_id=place.user_id,
+    )
+
+
+def _change(place: RunPlace, state: RunState) -> Change:
+    if state.ended:
+        output = run_output(place.run_id, state, state.status).as_json()
+        return Change(status=state.status, output=output)
+    return Change(status=status_of(state))
+
+
+def status_of(state: RunState) -> RunStatus:
+    """`waiting` when only a human can let this run go on: all other calls have their results."""
+    if state.ended:
+        return state.status
+    unanswered = [call for call in state.calls if call.result is None]
+    asked = bool(unanswered) and all(call.fate == "ask" for call in unanswered)
+    return "waiting" if asked else "running"
