@@ -378,6 +378,8 @@ def _wind_up(state: RunState, event: Event) -> RunState:
             return replace(state, status="cancelled", error_code=code, error=message)
         case ModelReplied():
             return _spend(state, event.completion.usage, event.completion.cost_usd)
+        case ModelFailed():
+            return _spend(state, event.usage, 0.0)
         case SubRunFinished():
             return _spend_on_sub_run(state, event)
         case ContextSummarised():

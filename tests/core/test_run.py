@@ -247,6 +247,10 @@ def test_what_arrives_after_the_end_was_decided_counts_its_usage_and_its_calls()
     state = cancelled_chief(late)
     assert (17, 1 + 3) == (state.usage.input_tokens, state.tool_calls_made)
     assert 0.5 + 0.25 == state.cost_usd
+    broken = ModelFailed(
+        step="1/model", error="TruncatedStream", message="Cut.", usage=Usage(input_tokens=5)
+    )
+    assert 5 == follow([started(), DeadlinePassed(), broken])[0].usage.input_tokens
 
 
 def test_a_deadline_ends_the_run_and_nothing_new_is_started() -> None:
