@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -66,9 +66,8 @@ def with_spec(found: Tool, spec: ToolSpec) -> Tool:
     """The tool under another description; what it does stays the same."""
     if spec == found.spec:
         return found
-    if isinstance(found, FunctionTool):
-        return found.with_spec(spec)
-    return BoundTool(spec=spec, run=found.call)
+    own: Callable[[ToolSpec], Tool] | None = getattr(found, "with_spec", None)
+    return own(spec) if own else BoundTool(spec=spec, run=found.call)
 
 
 def unique_names(groups: Iterable[tuple[str, Sequence[Tool]]]) -> tuple[list[Tool], list[str]]:
