@@ -7,7 +7,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -30,6 +30,15 @@ from heartbit.tools.mcp import McpConnections
 from heartbit.tools.registry import ToolOptions
 
 _logger = logging.getLogger("heartbit")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Resolved:
+    """What a run is opened with: the definition, why this agent, and the tools by their `ref`."""
+
+    definition: AgentDefinition
+    routed: RunRouted
+    tools: Mapping[str, Tool]
 
 
 class Orchestrator:
@@ -128,26 +137,66 @@ class Orchestrator:
     ) -> AsyncIterator[StandaloneRun]:
         """A run that is ready to be driven, for those who watch it or may stop it on its way."""
         async with self._connected() as connections:
-            routing = route(self._routing, [agent.name for agent in self._agents])
-            agents = self._involved(routing)
-            found = await asyncio.gather(
-                *(find_tools(a.tools, connections, self._tool_options) for a in agents)
-            )
-            for warning in [*connections.warnings, *(w for each in found for w in each.warnings)]:
-                self._warn(warning)
-            executables: dict[str, Tool] = {each.spec.ref: each for each in BLACKBOARD_TOOLS}
-            specs = [put_in(each.tools, executables) for each in found]
-            definition = self._definition(routing, agents, specs)
+            resolved = await self._resolve(connections, None)
             yield StandaloneRun(
-                self._world(executables),
-                RunStarted(prompt=as_prompt(prompt), definition=definition),
+                self._world(resolved.tools),
+                RunStarted(prompt=as_prompt(prompt), definition=resolved.definition),
                 run_id=run_id,
-                routed=RunRouted(
-                    decision=routing.decision,
-                    selected_agent=routing.agent,
-                    reason=routing.reason,
-                ),
+                routed=resolved.routed,
             )
+
+    async def resolve(self, agent: str | None = None) -> Resolved:
+        """The definition a run would be opened with now, for whoever runs it by other means.
+
+        Only inside `async with orchestrator`: the tools stay usable as long as that block. With
+        `agent`, the run is given to that one, whatever the routing says.
+
+        Raises:
+            ConfigError: there is no such agent, or a tool cannot be had.
+        """
+        async with self._connected() as connections:
+            return await self._resolve(connections, agent)
+
+    async def _resolve(self, connections: McpConnections, agent: str | None) -> Resolved:
+        routing = self._route(agent)
+        agents = self._involved(routing)
+        found = await asyncio.gather(
+            *(find_tools(a.tools, connections, self._tool_options) for a in agents)
+        )
+        for warning in [*connections.warnings, *(w for each in found for w in each.warnings)]:
+            self._warn(warning)
+        executables: dict[str, Tool] = {each.spec.ref: each for each in BLACKBOARD_TOOLS}
+        specs = [put_in(each.tools, executables) for each in found]
+        return Resolved(
+            definition=self._definition(routing, agents, specs),
+            routed=RunRouted(
+                decision=routing.decision,
+                selected_agent=routing.agent,
+                reason=routing.reason,
+            ),
+            tools=executables,
+        )
+
+    def _route(self, agent: str | None) -> Routing:
+        names = [each.name for each in self._agents]
+        if agent is None or agent == ORCHESTRATOR:
+            return route("always_orchestrate" if agent else self._routing, names)
+        if agent in names:
+            return Routing(decision="single_agent", agent=agent, reason="The caller named it.")
+        raise ConfigError(
+            f"There is no agent {agent!r}; there are {', '.join([*names, ORCHESTRATOR])}."
+        )
+
+    @property
+    def providers(self) -> Mapping[str, Provider]:
+        """Who serves whom: by the `provider` of a definition."""
+        own = {agent.name: agent.provider for agent in self._agents if agent.provider}
+        return {"default": self._provider, **own}
+
+    @property
+    def workspace(self) -> Path | None:
+        """The directory of the built-in tools."""
+        return self._workspace
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[McpConnections]:
@@ -197,9 +246,8 @@ class Orchestrator:
         )
 
     def _world(self, executables: Mapping[str, Tool]) -> World:
-        own = {agent.name: agent.provider for agent in self._agents if agent.provider}
         return World(
-            providers={"default": self._provider, **own},
+            providers=self.providers,
             tools=executables,
             workspace=self._workspace,
             approver=self._approver,

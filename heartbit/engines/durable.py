@@ -1,0 +1,282 @@
+"""The durable engine: runs that live in the journal, worked on one step at a time.
+
+Each public method is what one Celery task does, and may be called any number of times, in any
+order, on any machine: what is stored decides whether there is something to do. A step is claimed
+under a lease, performed, and its outcome appended together with everything the rules derive from
+it; only after that commit is anything sent, and the rows of the steps are the outbox.
+
+The rules are those of core, the touch with the world is `perform`: nothing here decides what a run
+does next.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from threading import Lock
+from typing import Protocol
+
+from heartbit.core.commands import Command
+from heartbit.core.events import (
+    Event,
+    RunCancelled,
+    RunStarted,
+    SubRunFinished,
+)
+from heartbit.core.result import RunOutput, run_output
+from heartbit.core.run import Progress, follow
+from heartbit.core.state import RunState
+from heartbit.engines.plan import Plan, RunPlace, first_steps, plan_outcome
+from heartbit.errors import LeaseLost
+from heartbit.stores.journal import Claim, Journal, NewRun, Opened, RunRow, Transaction
+
+CACHED_RUNS = 512
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Dispatch:
+    """Something to send after a commit: a step of a run to a queue, or a whole sub-run."""
+
+    run_id: str
+    step: str
+    queue: str
+
+
+class Outbox(Protocol):
+    """Where an engine's messages go; sending twice, or late, does no harm."""
+
+    def steps(self, dispatches: Sequence[Dispatch]) -> None:
+        """Have these steps worked on."""
+
+    def sub_runs(self, parent_run_id: str, run_ids: Sequence[str]) -> None:
+        """Have these sub-runs started, and the parent woken when all of them have ended."""
+
+    def finished(self, run_id: str) -> None:
+        """Publish the end of a run to whoever waits for it."""
+
+    def wake(self, run_id: str) -> None:
+        """Have somebody look after a run."""
+
+
+Work = Callable[[Command, RunState, RunPlace], Event]
+
+
+class DurableEngine:
+    """Works on journaled runs.
+
+    `work` performs a command and gives its event; it is called without any transaction open.
+    """
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        outbox: Outbox,
+        work: Work,
+        owner: str,
+        lease_seconds: float = 15.0,
+    ) -> None:
+        self._journal = journal
+        self._outbox = outbox
+        self._work = work
+        self._owner = owner
+        self._lease_seconds = lease_seconds
+        self._cache = _Cache()
+
+    def open(self, place: RunPlace, start: RunStarted, *, task_id: str) -> Opened:
+        """Open a root run, or find the one that is open under this id.
+
+        Raises:
+            RunStateError: the id belongs to a run with another prompt, agent or tenant.
+        """
+        new = NewRun(
+            run_id=place.run_id,
+            task_id=task_id,
+            root_run_id=place.root_run_id,
+            start=start,
+            steps=first_steps(follow(None, [start])),
+            tenant_id=place.tenant_id,
+            user_id=place.user_id,
+        )
+        return self._journal.open_run(new)
+
+    def step(self, run_id: str, step: str) -> None:
+        """Do one step of a run, if nobody has done it or is at it."""
+        known = self._cache.get(run_id)
+        claim = self._journal.claim(
+            run_id,
+            step,
+            owner=self._owner,
+            lease_seconds=self._lease_seconds,
+            known=known.seq if known else 0,
+        )
+        if claim.why_not == "unknown":
+            return
+        progress = follow(known, claim.events)
+        place = self._place(run_id)
+        if claim.cancelled:
+            self._cancel(place, progress)
+        elif claim.why_not is not None:
+            self._refused(place, progress, claim)
+        elif command := progress.commands.get(step):
+            event = self._work(command, progress.state, place)
+            self._record(place, progress, event, step=step, attempt=claim.attempt)
+
+    def resume(self, run_id: str) -> None:
+        """Send what was never sent, or end the run if its tree is cancelled."""
+        row = self._journal.run(run_id)
+        if self._journal.run(row.root_run_id).cancel_requested:
+            self._cancel(_place_of(row), self._progress(run_id))
+        else:
+            self._dispatch(run_id, self._journal.undispatched(run_id))
+
+    def cancel(self, run_id: str) -> None:
+        """Ask for the end of a run tree; every open run of it is woken to end itself."""
+        for each in self._journal.request_cancel(run_id):
+            self._outbox.wake(each)
+
+    def resolve(self, run_id: str, event: Event) -> None:
+        """Append something that came from outside any step: a decision, a passed deadline."""
+        self._record(self._place(run_id), self._progress(run_id), event)
+
+    def output(self, run_id: str) -> RunOutput:
+        """What a run has come to so far."""
+        state = self._progress(run_id).state
+        return run_output(run_id, state, self._journal.run(run_id).status)
+
+    def _refused(self, place: RunPlace, progress: Progress, claim: Claim) -> None:
+        if claim.why_not == "done":
+            self._dispatch(place.run_id, self._journal.undispatched(place.run_id))
+
+    def _cancel(self, place: RunPlace, progress: Progress) -> None:
+        if not progress.state.ended:
+            self._record(place, progress, RunCancelled(usage=progress.state.usage))
+
+    def _record(
+        self,
+        place: RunPlace,
+        progress: Progress,
+        event: Event,
+        *,
+        step: str | None = None,
+        attempt: int | None = None,
+    ) -> None:
+        """Append, and think again with the events in between, until it fits or is too late."""
+        while True:
+            plan = plan_outcome(place, progress, event, step=step, attempt=attempt)
+            try:
+                behind = self._append(place, plan)
+            except LeaseLost:
+                return
+            if behind is None:
+                self._cache.put(place.run_id, plan.after)
+                self._send(place, plan)
+                return
+            if not behind:
+                return
+            progress = follow(progress, behind)
+            if progress.state.ended or (step is not None and step not in progress.commands):
+                return
+
+    def _append(self, place: RunPlace, plan: Plan) -> Sequence[Event] | None:
+        """None: it is in the journal. Otherwise the events in between; none if the run is over."""
+        if plan.after.state.ended and place.parent_run_id is not None:
+            return self._append_to_both(place, plan)
+        appended = self._journal.append(plan.append)
+        return None if appended.ok else appended.behind
+
+    def _append_to_both(self, place: RunPlace, plan: Plan) -> Sequence[Event] | None:
+        """The end of a sub-run and what it means to its parent, in one transaction."""
+        parent_id, step = place.parent_run_id, place.step_in_parent
+        assert parent_id is not None  # noqa: S101 - _append has looked
+        assert step is not None  # noqa: S101 - a run with a parent has its step
+        with self._journal.transaction() as transaction:
+            appended = transaction.append(plan.append)
+            if not appended.ok:
+                return appended.behind
+            event = _sub_run_finished(step, place.run_id, plan.after.state)
+            self._append_to_parent(transaction, parent_id, step, event)
+        return None
+
+    def _append_to_parent(
+        self, transaction: Transaction, parent_id: str, step: str, event: SubRunFinished
+    ) -> None:
+        progress = self._progress(parent_id)
+        place = self._place(parent_id)
+        while not progress.state.ended and step in progress.commands:
+            plan = plan_outcome(place, progress, event, step=step, attempt=0)
+            appended = transaction.append(plan.append)
+            if appended.ok or not appended.behind:
+                return
+            progress = follow(progress, appended.behind)
+
+    def _send(self, place: RunPlace, plan: Plan) -> None:
+        self._dispatch(place.run_id, [s.step for s in plan.append.steps if s.state == "pending"])
+        subs = [run.run_id for run in plan.append.runs]
+        if subs:
+            self._outbox.sub_runs(place.run_id, subs)
+        if plan.after.state.ended:
+            self._outbox.finished(place.run_id)
+
+    def _dispatch(self, run_id: str, steps: Sequence[str]) -> None:
+        if not steps:
+            return
+        won = self._journal.take_dispatch(run_id, steps)
+        self._outbox.steps([Dispatch(run_id=run_id, step=s, queue=queue) for s, queue in won])
+
+    def _progress(self, run_id: str) -> Progress:
+        known = self._cache.get(run_id)
+        events = self._journal.events(run_id, known.seq if known else 0)
+        progress = follow(known, events)
+        self._cache.put(run_id, progress)
+        return progress
+
+    def _place(self, run_id: str) -> RunPlace:
+        return _place_of(self._journal.run(run_id))
+
+
+def _place_of(row: RunRow) -> RunPlace:
+    return RunPlace(
+        run_id=row.run_id,
+        root_run_id=row.root_run_id,
+        parent_run_id=row.parent_run_id,
+        step_in_parent=row.step_in_parent,
+    )
+
+
+def _sub_run_finished(step: str, run_id: str, state: RunState) -> SubRunFinished:
+    return SubRunFinished(
+        step=step,
+        sub_run_id=run_id,
+        sub_agent=state.definition.name,
+        status=state.status,
+        result=state.result,
+        error=state.error,
+        usage=state.usage,
+        tool_calls_made=state.tool_calls_made,
+        cost_usd=state.cost_usd,
+    )
+
+
+class _Cache:
+    """The runs this process has folded lately: the next step needs only the newest events."""
+
+    def __init__(self) -> None:
+        self._runs: OrderedDict[str, Progress] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, run_id: str) -> Progress | None:
+        with self._lock:
+            if run_id in self._runs:
+                self._runs.move_to_end(run_id)
+            return self._runs.get(run_id)
+
+    def put(self, run_id: str, progress: Progress) -> None:
+        with self._lock:
+            known = self._runs.get(run_id)
+            if known is None or known.seq < progress.seq:
+                self._runs[run_id] = progress
+            self._runs.move_to_end(run_id)
+            if progress.state.ended or len(self._runs) > CACHED_RUNS:
+                self._runs.pop(run_id if progress.state.ended else next(iter(self._runs)))
