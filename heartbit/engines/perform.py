@@ -7,6 +7,7 @@ that is an event. Cancellation passes through.
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,7 +38,7 @@ from heartbit.core.state import RunState
 from heartbit.core.stream import RunIdentity
 from heartbit.core.summary import summary_request
 from heartbit.core.tools import ToolOutput, ToolSpec
-from heartbit.errors import ProviderError, ToolError
+from heartbit.errors import HeartbitError
 from heartbit.providers.base import Listener, Provider
 from heartbit.stores.base import Blackboard
 from heartbit.tools.base import Tool, ToolContext
@@ -96,8 +97,8 @@ def settle(command: RefuseCall | AskApproval | Finish, state: RunState) -> Event
 
 
 async def _call_model(command: CallModel, state: RunState, outside: Outside) -> Event:
-    provider = outside.provider(state.definition.provider)
     try:
+        provider = outside.provider(state.definition.provider)
         completion = await provider.complete(model_request(state), outside.listener(command.step))
     except Exception as error:
         return ModelFailed(
@@ -119,30 +120,39 @@ async def _call_tool(command: CallTool, state: RunState, outside: Outside) -> Ev
 
 
 async def _tool_output(command: CallTool, state: RunState, outside: Outside) -> ToolOutput:
-    spec = command.spec
-    tool = outside.tool(spec)
+    tool = outside.tool(command.spec)
     if tool is None:
-        return _failure(f"The tool {spec.name!r} is not available on this machine.")
-    seconds = spec.timeout_seconds or state.definition.tool_timeout_seconds
+        return _failure(f"The tool {command.spec.name!r} is not available on this machine.")
+    seconds = command.spec.timeout_seconds or state.definition.tool_timeout_seconds
     scope = asyncio.timeout(seconds)
+    cancelled_before = _cancellations()
     try:
         async with scope:
-            return await tool.call(command.call.arguments, tool_context(command, state, outside))
+            # A tool may change its arguments; the conversation keeps what the model said.
+            arguments = copy.deepcopy(command.call.arguments)
+            return _checked(await tool.call(arguments, tool_context(command, state, outside)))
     except asyncio.CancelledError:
-        if _cancelled_from_outside():
+        if _cancellations() > cancelled_before:
             raise
         return _failure("The tool was cancelled from within.")
-    except TimeoutError as error:
-        if scope.expired():
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        if isinstance(error, TimeoutError) and scope.expired():
             return _failure(f"Tool execution timed out after {seconds:g} seconds.")
         return _failure(describe(error))
-    except (Exception, SystemExit) as error:
-        return _failure(describe(error))
 
 
-def _cancelled_from_outside() -> bool:
+def _cancellations() -> int:
     task = asyncio.current_task()
-    return task is None or task.cancelling() > 0
+    return task.cancelling() if task else 0
+
+
+def _checked(output: Any) -> ToolOutput:
+    """The output, if it is one: a tool of somebody else's may return anything."""
+    if isinstance(output, ToolOutput) and isinstance(output.content, str):
+        return output
+    return _failure(f"The tool returned {output!r} instead of a ToolOutput with text.")
 
 
 def tool_context(command: CallTool, state: RunState, outside: Outside) -> ToolContext:
@@ -162,10 +172,9 @@ def tool_context(command: CallTool, state: RunState, outside: Outside) -> ToolCo
 
 
 async def _summarise(command: Summarise, state: RunState, outside: Outside) -> Event:
-    provider = outside.provider(state.definition.provider)
     request = summary_request(state.definition, state.messages, state.summary, command.upto)
     try:
-        completion = await provider.complete(request)
+        completion = await outside.provider(state.definition.provider).complete(request)
     except Exception as error:
         return ContextSummarised(
             step=command.step,
@@ -173,17 +182,25 @@ async def _summarise(command: Summarise, state: RunState, outside: Outside) -> E
             upto=command.upto,
             reason=describe(error),
             usage=getattr(error, "usage", None) or Usage(),
+            cost_usd=0.0,
         )
     text = completion.message.text.strip()
-    cut = completion.stop_reason == "max_tokens"
+    problem = _NO_SUMMARY.get(completion.stop_reason) or ("" if text else "the summary was empty")
     return ContextSummarised(
         step=command.step,
-        summary=None if cut or not text else text,
+        summary=None if problem else text,
         upto=command.upto,
-        reason="the summary was cut at max_tokens" if cut else None,
+        reason=problem or None,
         usage=completion.usage,
         cost_usd=completion.cost_usd,
     )
+
+
+_NO_SUMMARY = {
+    "max_tokens": "the summary was cut at max_tokens",
+    "refusal": "the model refused to summarise",
+    "context_too_long": "the conversation is too long to be summarised",
+}
 
 
 def _failure(text: str) -> ToolOutput:
@@ -192,7 +209,7 @@ def _failure(text: str) -> ToolOutput:
 
 def describe(error: BaseException) -> str:
     """One sentence about an error, for a model or a person: ours are sentences already."""
-    if isinstance(error, ToolError | ProviderError):
+    if isinstance(error, HeartbitError):
         return error.message
     text = str(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

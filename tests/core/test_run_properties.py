@@ -11,7 +11,13 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heartbit.core.agent import AgentDefinition, ContextStrategy, PermissionRule, SessionPrune
+from heartbit.core.agent import (
+    AgentDefinition,
+    ContextStrategy,
+    DispatchMode,
+    PermissionRule,
+    SessionPrune,
+)
 from heartbit.core.commands import (
     AskApproval,
     CallModel,
@@ -279,7 +285,7 @@ ROUND = st.lists(
 @settings(deadline=None)
 @given(st.data(), ROUND, st.sampled_from(["parallel", "sequential"]))
 def test_the_next_request_is_the_same_in_whatever_order_results_arrive(
-    data: st.DataObject, calls: list[ToolCall], mode: str
+    data: st.DataObject, calls: list[ToolCall], mode: DispatchMode
 ) -> None:
     """Replay and prompt caching depend on it."""
     definition = AgentDefinition(
