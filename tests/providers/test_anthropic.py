@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from heartbit.core.messages import (
@@ -144,6 +144,7 @@ def test_consecutive_messages_of_one_role_become_one_with_the_results_first() ->
     assert ["user", "assistant", "user"] == [role for role, _ in got]
     assert [text("a"), text("b")] == got[0][1]
     assert ["tool_result", "text"] == [block["type"] for block in got[2][1]]
+    assert [("user", [text("a"), text("b")])] == contents(user_message("a"), user_message("b"))
 
 
 def test_malformed_arguments_go_back_as_valid_json_never_raw() -> None:
@@ -173,6 +174,11 @@ def test_repeated_and_empty_ids_are_unique_on_the_wire_and_meet_their_results() 
     assert (asked, answered) == wire_pairs(*history)
 
 
+def test_an_id_that_a_later_turn_repeats_is_unique_too() -> None:
+    rounds = (calls("a"), results("a"), calls("a"), results("a"))
+    assert (["a", "a_2"],) * 2 == wire_pairs(user_message("x"), *rounds)
+
+
 def test_a_made_up_id_never_meets_a_real_one() -> None:
     asked, answered = wire_pairs(
         user_message("x"), calls("a", "a_2", "a", "call", ""), results("a", "a_2", "a", "call", "")
@@ -193,6 +199,8 @@ def test_an_id_of_another_provider_is_made_legal_on_this_wire() -> None:
         user_message("x"), calls("functions.add:0", "functions_add_0"), results("", "")
     )
     assert ["functions_add_0", "functions_add_0_2"] == asked == answered
+    foreign = (user_message("x"), calls("add:0"), results("add:0"))
+    assert (["add_0"], ["add_0"]) == wire_pairs(*foreign)
 
 
 def test_a_call_without_a_name_can_be_sent_back() -> None:
@@ -213,6 +221,7 @@ def test_every_conversation_alternates_and_answers_each_call(
 
 
 @given(any_text, any_text)
+@example("\ud800", "\udfff\ud83d\ude00")
 def test_any_text_at_all_makes_a_valid_body(system: str, words: str) -> None:
     body = AnthropicProvider(model="m").build_request(request(user_message(words), system=system))
     json.loads(body.decode("utf-8", "strict"))

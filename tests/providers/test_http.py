@@ -272,6 +272,12 @@ def test_an_error_whose_body_is_cut_still_counts_by_its_status() -> None:
         posted([Raw(status=503, body=b'{"err', ending="cut")])
 
 
+def test_an_error_body_without_end_is_read_only_as_far_as_it_is_needed() -> None:
+    endless = Raw(status=500, chunks=(b"x" * 200_000, Gate()))
+    with pytest.raises(ServerFailure):
+        posted([endless], call_seconds=30)
+
+
 def test_a_redirect_is_not_followed_with_the_key_and_the_prompt() -> None:
     with ModelServer(
         [Raw(status=307, headers={"location": "http://elsewhere.example/"})]

@@ -28,6 +28,7 @@ from heartbit.providers.adapter import Adapter
 from heartbit.providers.anthropic import AnthropicProvider
 from heartbit.providers.base import Provider
 from heartbit.providers.failures import BY_STATUS, BY_WORD, CONTEXT_PHRASES, MAX_DETAIL, failure
+from heartbit.providers.http import HttpClient
 from heartbit.providers.openai import OpenAIProvider, OpenRouterProvider
 from tests.support.listening import Recorder
 from tests.support.model_server import Answer, ModelServer, Raw, json_answer
@@ -242,6 +243,26 @@ def test_an_adapter_is_a_provider_and_shows_no_key(kind: type[Adapter]) -> None:
     assert isinstance(provider, Provider)
     assert "m" == provider.model
     assert KEY not in repr(provider)
+
+
+def connections_of_two_calls(*, shared: bool) -> int:
+    """How many connections two calls need whose provider is closed in between."""
+
+    async def ask(server: ModelServer) -> None:
+        http = HttpClient() if shared else None
+        provider = OpenAIProvider(model="m", base_url=server.url, http=http)
+        await provider.complete(REQUEST)
+        await provider.aclose()
+        await provider.complete(REQUEST)
+
+    with ModelServer(["a", "b"]) as server:
+        asyncio.run(ask(server))
+        return server.connections
+
+
+def test_closing_a_provider_closes_its_own_connections_and_nobody_else_s() -> None:
+    assert 2 == connections_of_two_calls(shared=False)
+    assert 1 == connections_of_two_calls(shared=True)
 
 
 def test_the_usage_known_when_a_stream_fails_goes_with_the_error() -> None:

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 
 from heartbit.core.messages import (
     Completion,
@@ -161,6 +161,19 @@ def test_consecutive_messages_of_one_role_become_one() -> None:
     assert ["user", "assistant", "tool", "tool"] == [entry["role"] for entry in got]
     assert 'a\n\nb"\n\nc' == got[0]["content"]
     assert ("1", ["x", "y"]) == (got[1]["content"], [call["id"] for call in got[1]["tool_calls"]])
+    assert ["x", "y"] == [entry["tool_call_id"] for entry in got[2:]]
+    assert [{"role": "user", "content": "a\n\nb"}] == wire(user_message("a"), user_message("b"))
+
+
+def test_texts_of_one_reply_are_one_text() -> None:
+    reply_in_two = message("assistant", TextPart(text="a "), TextPart(text="b"))
+    assert "a b" == wire(user_message("x"), reply_in_two)[1]["content"]
+
+
+def test_a_call_without_a_name_can_be_sent_back() -> None:
+    nameless = message("assistant", ToolCall(id="a", name="", arguments={}))
+    sent_back = wire(user_message("x"), nameless, results("a"))[1]["tool_calls"][0]
+    assert "unnamed" == sent_back["function"]["name"]
 
 
 def test_malformed_arguments_go_back_as_valid_json_never_raw() -> None:
@@ -180,6 +193,8 @@ def test_repeated_and_empty_ids_are_unique_on_the_wire_and_meet_their_results() 
     history = (user_message("x"), calls("s", "s", ""), results("s", "s", ""), calls("s"))
     asked, answered = wire_pairs(*history, results("s"))
     assert ["s", "s_2", "call", "s_3"] == asked == answered
+    rounds = (calls("a"), results("a"), calls("a"), results("a"))
+    assert (["a", "a_2"],) * 2 == wire_pairs(user_message("x"), *rounds)
 
 
 def test_an_id_is_kept_as_the_server_chose_it() -> None:
@@ -196,6 +211,7 @@ def test_every_conversation_alternates_and_answers_each_call(messages: tuple[Mes
 
 
 @given(any_text, any_text)
+@example("\ud800", "\udfff\ud83d\ude00")
 def test_any_text_at_all_makes_a_valid_body(system: str, words: str) -> None:
     body = OpenAIProvider(model="m").build_request(request(user_message(words), system=system))
     json.loads(body.decode("utf-8", "strict"))
@@ -445,6 +461,11 @@ def test_calls_without_an_index_are_told_apart_by_id_or_name() -> None:
     assert [("a", "add", {"x": 1}), ("b", "add", {}), ("", "sub", {})] == seen(got)
 
 
+def test_arguments_that_stream_as_an_object_are_taken_as_one() -> None:
+    whole = {"index": 0, "id": "a", "function": {"name": "add", "arguments": {"x": 1}}}
+    assert [("a", "add", {"x": 1})] == seen(fed({"tool_calls": [whole]}))
+
+
 def test_an_id_and_a_name_that_every_delta_repeats_are_taken_once() -> None:
     got = fed(
         call_delta(0, "a", name="add", arguments='{"x"'),
@@ -466,11 +487,12 @@ def test_streamed_reasoning_details_are_joined_piece_by_piece() -> None:
         {"type": "reasoning.text", "index": 0, "text": "Let ", "signature": None},
         {"type": "reasoning.text", "index": 0, "text": "me.", "signature": None},
         {"type": "reasoning.text", "index": 0, "signature": "c2ln"},
+        {"type": "reasoning.text", "index": 0, "signature": None},
         {"type": "reasoning.encrypted", "index": 1, "data": "x="},
     ]
     got = fed(*({"reasoning_details": [piece]} for piece in pieces), {"content": "hi"})
     joined = {"type": "reasoning.text", "index": 0, "text": "Let me.", "signature": "c2ln"}
-    expected = {"reasoning_details": [joined, pieces[3]]}
+    expected = {"reasoning_details": [joined, pieces[-1]]}
     assert (ThinkingPart(provider="openrouter", data=expected), TextPart(text="hi")) == got.parts
 
 

@@ -71,14 +71,19 @@ def runner() -> Iterator[asyncio.Runner]:
         yield runner
 
 
-def read(wire: str, chunks: list[bytes], runner: asyncio.Runner | None = None) -> Completion:
+def read(
+    wire: str,
+    chunks: list[bytes],
+    runner: asyncio.Runner | None = None,
+    headers: dict[str, str] = EVENTS,
+) -> Completion:
     """What a body in these chunks is on this wire."""
     parser = PARSERS[wire]()
 
     async def drive() -> None:
         response = httpx2.Response(
             200,
-            headers=EVENTS,
+            headers=headers,
             stream=Chunks(chunks),
             request=httpx2.Request("POST", "http://localhost/"),
         )
@@ -142,6 +147,20 @@ def test_lines_may_end_as_they_like_and_be_cut_there(wire: str, ending: bytes) -
 )
 def test_what_is_no_event_changes_nothing(wire: str, before: bytes) -> None:
     assert read(wire, [whole(wire)]) == read(wire, [before + whole(wire)])
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_a_byte_order_mark_does_not_cost_the_first_event(wire: str) -> None:
+    start, *rest = stream_events(wire, REPLY)
+    start = start.removeprefix(b"event: message_start\n").replace(b'""', b'"first"')
+    assert read(wire, [start, *rest]) == read(wire, [b"\xef\xbb", b"\xbf", start, *rest])
+    assert wire == "anthropic" or read(wire, [start, *rest]).message.text.startswith("first")
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_a_stream_is_utf_8_whatever_its_header_says(wire: str) -> None:
+    latin = {"content-type": "text/event-stream; charset=iso-8859-1"}
+    assert read(wire, [whole(wire)]) == read(wire, [whole(wire)], headers=latin)
 
 
 @pytest.mark.parametrize("wire", WIRES)
