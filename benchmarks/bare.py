@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Callable
 from typing import Any
 
 import httpx2
@@ -28,7 +30,14 @@ def add(a: int, b: int) -> int:
     return a + b
 
 
-async def run(client: httpx2.AsyncClient, url: str, prompt: str, *, stream: bool = False) -> str:
+async def run(
+    client: httpx2.AsyncClient,
+    url: str,
+    prompt: str,
+    *,
+    stream: bool = False,
+    tool: Callable[..., int] = add,
+) -> str:
     """One agent run on the OpenAI wire."""
     messages: list[dict[str, Any]] = [{"role": "user", "content": prompt}]
     ask = _streamed if stream else _whole
@@ -38,8 +47,19 @@ async def run(client: httpx2.AsyncClient, url: str, prompt: str, *, stream: bool
         if not message.get("tool_calls"):
             return str(message["content"])
         for call in message["tool_calls"]:
-            result = add(**json.loads(call["function"]["arguments"]))
+            result = tool(**json.loads(call["function"]["arguments"]))
             messages.append({"role": "tool", "tool_call_id": call["id"], "content": str(result)})
+
+
+async def orchestrate(client: httpx2.AsyncClient, url: str, prompt: str) -> str:
+    """A run whose first reply hands tasks to sub-agents, all at once."""
+    messages: list[dict[str, Any]] = [{"role": "user", "content": prompt}]
+    message = await _whole(client, url, messages)
+    (call,) = message["tool_calls"]
+    tasks = json.loads(call["function"]["arguments"])["tasks"]
+    results = await asyncio.gather(*(run(client, url, task["task"]) for task in tasks))
+    told = {"role": "tool", "tool_call_id": call["id"], "content": "\n\n".join(results)}
+    return str((await _whole(client, url, [*messages, message, told]))["content"])
 
 
 async def _whole(client: httpx2.AsyncClient, url: str, messages: list[Any]) -> dict[str, Any]:
@@ -57,7 +77,7 @@ async def _streamed(client: httpx2.AsyncClient, url: str, messages: list[Any]) -
     async with client.sse(f"{url}/v1/chat/completions", method="POST", json=body) as events:
         async for event in events:
             if event.data == "[DONE]":
-                break
+                continue  # leaving now would close the connection before its next request
             for choice in json.loads(event.data)["choices"]:
                 _take(choice["delta"], text, calls)
     message: dict[str, Any] = {"role": "assistant", "content": "".join(text) or None}

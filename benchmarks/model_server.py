@@ -2,7 +2,8 @@
 
 It decides its answer from the messages alone: a run of `turns` model turns, all but the last asking
 for two calls of `add(a, b)`, the last answering with the sum of all results. So every client can be
-checked for the right answer. The first user message says how: `turns=10 pad=0`.
+checked for the right answer. The first user message says how: `turns=10 pad=0`; each turn also says
+`pad` characters. With `delegate=8` before it, that is what eight sub-agents are told at once.
 
     python -m benchmarks.model_server --latency 0.05     # prints its port
 """
@@ -17,8 +18,12 @@ import sys
 from typing import Any
 
 DIRECTIVE = re.compile(rb"turns=(\d+) pad=(\d+)")
+DELEGATE = re.compile(rb"delegate=(\d+) (turns=\d+ pad=\d+)")
+SUM = re.compile(rb"sum=(\d+)")
 ANTHROPIC_RESULT = re.compile(rb'"type":\s*"tool_result"')
 OPENAI_RESULT = re.compile(rb'"role":\s*"tool"')
+
+Call = tuple[str, str, dict[str, Any]]  # id, name, arguments
 
 
 class Connection(asyncio.Protocol):
@@ -55,18 +60,32 @@ def answer(path: bytes, body: bytes) -> bytes:
     """The whole HTTP answer to one request."""
     anthropic = path.endswith(b"/messages")
     results = len((ANTHROPIC_RESULT if anthropic else OPENAI_RESULT).findall(body))
+    text, calls = _delegated(body, results) if DELEGATE.search(body) else _added(body, results)
+    stream = b'"stream":true' in body or b'"stream": true' in body
+    return (_anthropic if anthropic else _openai)(text, calls, stream)
+
+
+def total(turns: int) -> int:
+    """What the two calls of each turn but the last add up to."""
+    return sum(2 * turn + 1 for turn in range(turns - 1))
+
+
+def _added(body: bytes, results: int) -> tuple[str, list[Call]]:
     found = DIRECTIVE.search(body)
     turns, pad = (int(found[1]), int(found[2])) if found else (1, 0)
-    done = results // 2
-    stream = b'"stream":true' in body or b'"stream": true' in body
-    text = "x" * pad
-    calls: list[tuple[str, dict[str, int]]] = []
+    done, text = results // 2, "x" * pad
     if done < turns - 1:
-        calls = [(f"c{done}_{i}", {"a": done, "b": i}) for i in range(2)]
-    else:
-        text += f"sum={sum(2 * n + 1 for n in range(turns - 1))}"
-    make = _anthropic if anthropic else _openai
-    return make(text, calls, stream)
+        return text, [(f"c{done}_{i}", "add", {"a": done, "b": i}) for i in range(2)]
+    return f"{text}sum={total(turns)}", []
+
+
+def _delegated(body: bytes, results: int) -> tuple[str, list[Call]]:
+    found = DELEGATE.search(body)
+    assert found
+    if results:
+        return f"sum={sum(map(int, SUM.findall(body)))}", []
+    tasks = [{"agent": "adder", "task": found[2].decode()}] * int(found[1])
+    return "", [("d0", "delegate_task", {"tasks": tasks})]
 
 
 def _http(body: bytes, kind: bytes) -> bytes:
@@ -85,9 +104,9 @@ def _sse(events: list[tuple[str | None, Any]]) -> bytes:
     return _http("".join(lines).encode(), b"text/event-stream")
 
 
-def _anthropic(text: str, calls: list[tuple[str, dict[str, int]]], stream: bool) -> bytes:
+def _anthropic(text: str, calls: list[Call], stream: bool) -> bytes:
     blocks: list[dict[str, Any]] = [{"type": "text", "text": text}] if text else []
-    blocks += [{"type": "tool_use", "id": i, "name": "add", "input": a} for i, a in calls]
+    blocks += [{"type": "tool_use", "id": i, "name": n, "input": a} for i, n, a in calls]
     stop = "tool_use" if calls else "end_turn"
     usage = {"input_tokens": 10, "output_tokens": 5}
     message = {"id": "m", "type": "message", "role": "assistant", "model": "m", "content": blocks}
@@ -116,16 +135,18 @@ def _anthropic_block(index: int, block: dict[str, Any]) -> list[tuple[str | None
     else:
         empty = {**block, "input": {}}
         deltas = [{"type": "input_json_delta", "partial_json": json.dumps(block["input"])}]
-    start = {"type": "content_block_start", "index": index, "content_block": empty}
-    middle = [{"type": "content_block_delta", "index": index, "delta": d} for d in deltas]
-    stop = {"type": "content_block_stop", "index": index}
-    return [(event["type"], event) for event in (start, *middle, stop)]
+    events: list[dict[str, Any]] = [
+        {"type": "content_block_start", "index": index, "content_block": empty},
+        *({"type": "content_block_delta", "index": index, "delta": delta} for delta in deltas),
+        {"type": "content_block_stop", "index": index},
+    ]
+    return [(event["type"], event) for event in events]
 
 
-def _openai(text: str, calls: list[tuple[str, dict[str, int]]], stream: bool) -> bytes:
+def _openai(text: str, calls: list[Call], stream: bool) -> bytes:
     tools = [
-        {"id": i, "type": "function", "function": {"name": "add", "arguments": json.dumps(a)}}
-        for i, a in calls
+        {"id": i, "type": "function", "function": {"name": n, "arguments": json.dumps(a)}}
+        for i, n, a in calls
     ]
     stop = "tool_calls" if calls else "stop"
     usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}

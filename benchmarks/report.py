@@ -1,0 +1,153 @@
+"""The table of the README: what is measured, what is promised, and what came out.
+
+It is written by a whole run of the benchmarks and by nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+README = Path(__file__).resolve().parent.parent / "README.md"
+START, END = "<!-- bench:start -->", "<!-- bench:end -->"
+HEADER = "| | beside it | heartbit | compared | goal |\n|---|--:|--:|--:|--:|"
+
+
+class Found(NamedTuple):
+    """What one row came to: both sides, and how they compare in the row's own sense."""
+
+    key: str
+    beside: float
+    ours: float
+    compared: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """One line of the table. `figure` and `compared` are formats; the goal is the most allowed."""
+
+    what: str
+    figure: str
+    compared: str
+    goal: float | None = None
+
+    def render(self, found: Found) -> str:
+        """The line in Markdown."""
+        beside, ours = self.figure.format(found.beside), self.figure.format(found.ours)
+        goal = "" if self.goal is None else "≤ " + self.compared.format(self.goal).lstrip("+")
+        cells = (self.what, beside, ours, self.compared.format(found.compared), goal)
+        return f"| {' | '.join(cells)} |"
+
+
+TIMES = "{:.2f} x"
+ROWS = {
+    "turn": Row(
+        what="CPU per model turn with two tool calls",
+        figure="{:.2f} ms",
+        compared=TIMES,
+        goal=1.5,
+    ),
+    "turn_anthropic": Row(
+        what="the same on Anthropic's wire", figure="{:.2f} ms", compared=TIMES, goal=1.5
+    ),
+    "turn_threads": Row(
+        what="the same, tools that are plain functions: a thread each",
+        figure="{:.2f} ms",
+        compared=TIMES,
+    ),
+    "turn_streaming": Row(
+        what="CPU per model turn with two tool calls, streaming",
+        figure="{:.2f} ms",
+        compared=TIMES,
+        goal=1.5,
+    ),
+    "turn_anthropic_streaming": Row(
+        what="the same on Anthropic's wire", figure="{:.2f} ms", compared=TIMES, goal=1.5
+    ),
+    "flat": Row(
+        what="turn 100 against turn 10, 1,000 characters a turn",
+        figure=TIMES,
+        compared=TIMES,
+        goal=1.2,
+    ),
+    "tree": Row(
+        what="CPU per model call, an orchestrator with 8 sub-agents at once",
+        figure="{:.2f} ms",
+        compared=TIMES,
+    ),
+    "waiting": Row(
+        what="memory per run, 1,000 runs waiting for a 2-second model call",
+        figure="{:.0f} KiB",
+        compared="{:.0f} KiB",
+        goal=150,
+    ),
+    "waiting_wall": Row(what="until all 1,000 are done", figure="{:.1f} s", compared="{:.1f} s"),
+    "help": Row(
+        what="CPU of `heartbit --help` (beside it: an empty Python program)",
+        figure="{:.0f} ms",
+        compared="{:.0f} ms",
+        goal=150,
+    ),
+    "start": Row(
+        what="CPU of `heartbit run` (beside it: importing click, rich, httpx2, pydantic and "
+        "jsonschema)",
+        figure="{:.0f} ms",
+        compared="{:+.0f} ms",
+        goal=150,
+    ),
+    "start_memory": Row(
+        what="memory of `heartbit run` (beside it: the same)",
+        figure="{:.0f} MiB",
+        compared="{:+.1f} MiB",
+        goal=15,
+    ),
+}
+
+
+def render(found: Iterable[Found]) -> str:
+    """What stands between the marks: the table and where it comes from."""
+    by_key = {each.key: each for each in found}
+    lines = [row.render(by_key[key]) for key, row in ROWS.items() if key in by_key]
+    return "\n".join([HEADER, *lines, "", _origin()])
+
+
+def write(text: str) -> None:
+    """Put `text` between the marks of the README."""
+    page = README.read_text()
+    block = re.compile(f"(?<={re.escape(START)}\n).*?(?=\n{re.escape(END)})", re.DOTALL)
+    README.write_text(block.sub(lambda _: text, page))
+
+
+def _origin() -> str:
+    machine = f"{os.cpu_count()} cores ({_processor()}), {platform.system()}"
+    python = f"Python {platform.python_version()}"
+    return (
+        f"Measured by `make bench` on {datetime.now(UTC):%Y-%m-%d} at commit {_commit()}: "
+        f"{machine}, {python}. [What each row means](docs/reference/performance.md)."
+    )
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*: (.+)", info.read_text()) if info.exists() else None
+    return found[1].strip() if found else platform.machine()
+
+
+def _commit() -> str:
+    """The short hash, with a plus if what is measured differs from it."""
+    commit = _git("rev-parse", "--short=9", "HEAD").strip()
+    return f"`{commit}{'+' if _git('status', '--porcelain', 'heartbit') else ''}`"
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", *arguments]
+    return subprocess.run(
+        command, cwd=README.parent, check=True, capture_output=True, text=True
+    ).stdout
