@@ -51,6 +51,7 @@ CONNECTIONS: dict[str, Any] = {
 }
 
 MESSAGES: dict[str, Any] = {
+    "imports": ("heartbit.tasks",),
     "task_serializer": "json",
     "result_serializer": "json",
     "accept_content": ["json"],
