@@ -179,6 +179,13 @@ def test_an_id_that_a_later_turn_repeats_is_unique_too() -> None:
     assert (["a", "a_2"],) * 2 == wire_pairs(user_message("x"), *rounds)
 
 
+def test_a_message_gets_its_id_back_when_the_first_of_that_name_has_left_the_window() -> None:
+    first, again = (calls("a"), results("a")), (calls("a"), results("a"))
+    task = (user_message("x"), user_message("y"))
+    assert (["a", "a_2"],) * 2 == wire_pairs(*task, *first, *again)
+    assert (["a"],) * 2 == wire_pairs(*task, *again)
+
+
 def test_a_made_up_id_never_meets_a_real_one() -> None:
     asked, answered = wire_pairs(
         user_message("x"), calls("a", "a_2", "a", "call", ""), results("a", "a_2", "a", "call", "")

@@ -245,6 +245,14 @@ def test_an_adapter_is_a_provider_and_shows_no_key(kind: type[Adapter]) -> None:
     assert KEY not in repr(provider)
 
 
+@pytest.mark.parametrize("kind", ADAPTERS)
+@pytest.mark.parametrize("slash", ["", "/", "//"])
+def test_a_base_url_may_end_with_a_slash(kind: type[Adapter], slash: str) -> None:
+    with ModelServer(["hi"]) as server:
+        asyncio.run(kind(model="m", base_url=f"{server.url}/at{slash}").complete(REQUEST))
+        assert "/at" + kind.path == server.requests[0].path
+
+
 def connections_of_two_calls(*, shared: bool) -> int:
     """How many connections two calls need whose provider is closed in between."""
 

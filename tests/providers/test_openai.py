@@ -507,3 +507,14 @@ def test_other_choices_than_the_first_are_not_heard() -> None:
     mine = {"index": 0, "delta": {"content": "yes"}, "finish_reason": "stop"}
     assert ["yes"] == stream.feed("message", json.dumps({"choices": [other, mine]}))
     assert ("yes", "end_turn") == (stream.finish().message.text, stream.finish().stop_reason)
+
+
+def test_what_a_chunk_told_is_not_lost_by_a_later_one_without_it() -> None:
+    stream = OpenAIStream("openai")
+    usage = {"prompt_tokens": 7, "completion_tokens": 1}
+    told = {"choices": [{"delta": {"content": "x"}, "finish_reason": "length"}], "usage": usage}
+    empty = {"choices": [{"delta": {}, "finish_reason": None}], "usage": None}
+    for chunk in (told, empty):
+        stream.feed("message", json.dumps(chunk))
+    assert Usage(input_tokens=7, output_tokens=1) == stream.usage == stream.finish().usage
+    assert "max_tokens" == stream.finish().stop_reason
