@@ -142,12 +142,14 @@ def _processor() -> str:
 
 def _commit() -> str:
     """The short hash, with a plus if what is measured differs from it."""
-    commit = _git("rev-parse", "--short=9", "HEAD").strip()
+    commit = _git("rev-parse", "--short=9", "HEAD")
+    if not commit:
+        return "unknown"  # an unpacked archive
     return f"`{commit}{'+' if _git('status', '--porcelain', 'heartbit') else ''}`"
 
 
 def _git(*arguments: str) -> str:
-    command = ["git", *arguments]
-    return subprocess.run(
-        command, cwd=README.parent, check=True, capture_output=True, text=True
-    ).stdout
+    done = subprocess.run(
+        ["git", *arguments], cwd=README.parent, check=False, capture_output=True, text=True
+    )
+    return done.stdout.strip()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -27,7 +26,8 @@ asyncio.run(main())
 LAUNCHER = """
 import json, os, subprocess, sys
 command = json.load(sys.stdin)
-child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+nothing = subprocess.DEVNULL
+child = subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing)
 _, status, usage = os.wait4(child.pid, 0)
 assert status == 0, status
 print(usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
@@ -59,7 +59,6 @@ def _spent(arguments: list[str]) -> tuple[float, float]:
     output = subprocess.run(
         [sys.executable, "-S", "-E", "-c", LAUNCHER],
         input=json.dumps([sys.executable, *arguments]),
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": ""},
         check=True,
         stdout=subprocess.PIPE,
         text=True,
