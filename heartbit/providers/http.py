@@ -170,7 +170,7 @@ class _Pool:
     __slots__ = ("client", "in_flight")
 
     def __init__(self) -> None:
-        self.client = httpx2.AsyncClient(verify=_tls_context(), limits=LIMITS)
+        self.client = _client()
         self.in_flight = 0
 
 
@@ -255,6 +255,17 @@ def _too_slow(endpoint: Endpoint) -> CallTimedOut:
 
 def _in_flight(pool: _Pool) -> int:
     return pool.in_flight
+
+
+def _client() -> httpx2.AsyncClient:
+    try:
+        return httpx2.AsyncClient(verify=_tls_context(), limits=LIMITS)
+    except (OSError, ValueError, ImportError, httpx2.InvalidURL) as error:
+        # It reads the environment, so a typing error there shows up here.
+        raise InvalidRequest(
+            f"No connection can be set up{_reason(error)}; check SSL_CERT_FILE, SSL_CERT_DIR and "
+            "the proxy variables (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY)."
+        ) from error
 
 
 @functools.cache

@@ -115,6 +115,19 @@ def test_a_connection_lost_in_the_middle_is_a_network_failure(ending: Any, body:
         streamed([Raw(headers=EVENTS, body=body, ending=ending)])
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("SSL_CERT_FILE", "/nowhere.pem"), ("ALL_PROXY", "socks9://x"), ("HTTPS_PROXY", "foo://x")],
+)
+def test_an_environment_that_no_connection_can_be_made_of_says_what_to_check(
+    variable: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    monkeypatch.setattr(http, "_tls_context", http._tls_context.__wrapped__)
+    with pytest.raises(InvalidRequest, match=variable):
+        posted([])
+
+
 def test_an_answer_that_is_no_http_at_all_is_a_provider_error() -> None:
     async def talk() -> None:
         async def babble(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
