@@ -33,7 +33,8 @@ def _said(entry: Json, run: AgentTally) -> str | None:
         case "approval_resolved":
             return f"was answered: {', '.join(_verdict(each) for each in entry['decisions'])}"
         case "tool_returned" if entry["is_error"]:
-            return f"{_step_name(entry)} failed: {one_line(entry['content'], 120)}"
+            name = run.calls.get(entry["step"], {}).get("name", "a tool")
+            return f"{one_line(name, 64)} failed: {one_line(entry['content'], 120)}"
         case "run_finished" | "run_failed" | "run_cancelled" if entry["parent_run_id"]:
             return _ending(entry, run)
     return None
@@ -52,10 +53,6 @@ def _failed_summary(entry: Json) -> str:
 def _verdict(decision: Json) -> str:
     always = " always" if decision["always"] else ""
     return f"{decision['verdict']}{always}"
-
-
-def _step_name(entry: Json) -> str:
-    return f"tool call {int(entry['step'].rpartition('/')[2]) + 1} of turn {turn_of(entry)}"
 
 
 def _ending(entry: Json, run: AgentTally) -> str:

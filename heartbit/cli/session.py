@@ -6,7 +6,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import click
 
@@ -89,6 +89,8 @@ async def drive(orchestrator: Orchestrator, prompt: str) -> RunOutput:
     except asyncio.CancelledError:
         if run is None:
             return _not_started(run_id)
+    with suppress(asyncio.CancelledError):
+        await asyncio.sleep(0)  # where a cancellation is taken that came as the run ended
     return run.output
 
 

@@ -16,8 +16,8 @@ _ENDS = {"run_finished": "done", "run_failed": "failed", "run_cancelled": "cance
 class AgentTally:
     """One run of the tree: the agent, where it stands and what it used, without its sub-runs.
 
-    `open_calls` are the calls of the turn that have no result yet, by step. `cost_usd` is None once
-    a reply had no price.
+    `calls` are those of the turn, by step, and `open_calls` the ones without a result. `cost_usd`
+    is None once a reply had no price.
     """
 
     run_id: str
@@ -28,6 +28,7 @@ class AgentTally:
     usage: Usage = Usage()
     cost_usd: float | None = 0.0
     tools: Counter[str] = field(default_factory=Counter)
+    calls: dict[str, Json] = field(default_factory=dict)
     open_calls: dict[str, Json] = field(default_factory=dict)
     children: list[AgentTally] = field(default_factory=list)
 
@@ -93,7 +94,8 @@ class Tally:
         _use(run, completion["usage"], completion["cost_usd"])
         calls = calls_of(completion)
         run.tools.update(call["name"] for call in calls)
-        run.open_calls = {f"{run.turn}/tool/{n}": call for n, call in enumerate(calls)}
+        run.calls = {f"{run.turn}/tool/{n}": call for n, call in enumerate(calls)}
+        run.open_calls = dict(run.calls)
 
 
 def turn_of(entry: Json) -> int:
