@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from heartbit.agent import Agent, Limits
 from heartbit.config import Config
 from heartbit.config.agents import AgentTable, LimitsTable, McpHttpTable, ToolTable
+from heartbit.config.environment import PROVIDER_KEYS
 from heartbit.config.provider import ProviderTable
 from heartbit.core.agent import ContextStrategy, PermissionRule, SessionPrune
 from heartbit.core.cascade import Gate
@@ -97,7 +98,12 @@ def build_provider(table: ProviderTable, config: Config, http: HttpClient) -> Pr
 
 
 def build_adapter(table: ProviderTable, http: HttpClient) -> Provider:
-    """The adapter of one provider, without anything around it."""
+    """The adapter of one provider, without anything around it.
+
+    Raises:
+        ConfigError: the provider wants a key and there is none.
+    """
+    _check_key(table)
     common: dict[str, Any] = {
         "model": table.model,
         "api_key": _revealed(table.api_key),
@@ -120,6 +126,16 @@ def build_adapter(table: ProviderTable, http: HttpClient) -> Provider:
             return OpenAIProvider(**common)
         case "scripted":
             return _scripted(table.model)
+
+
+def _check_key(table: ProviderTable) -> None:
+    """A server at an address of one's own may want no key; the providers themselves do."""
+    variable = PROVIDER_KEYS.get(table.name)
+    if variable and table.api_key is None and table.base_url is None:
+        raise ConfigError(
+            f"There is no API key for {table.name}: set ${variable}, or api_key in [provider]; "
+            "`--provider scripted` answers without one."
+        )
 
 
 def _scripted(model: str) -> Provider:

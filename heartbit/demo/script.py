@@ -62,7 +62,7 @@ def _analyst(request: ModelRequest) -> Reply:
 
 def _draw(request: ModelRequest) -> Reply:
     tool = next((each.name for each in request.tools if each.name.endswith("draw_number")), None)
-    return call(tool) if tool else "My MCP server could not be reached."
+    return call(tool) if tool else "I have no tool that draws a number."
 
 
 def _prompt(request: ModelRequest) -> str:
