@@ -6,6 +6,8 @@ import os
 
 import pytest
 
+pytest_plugins = ["tests.support.services"]
+
 PREFIXES = ("HEARTBIT_", "ANTHROPIC_", "OPENAI_", "OPENROUTER_")
 
 

@@ -1,7 +1,7 @@
-"""The data directory of an embedded server: who may start it, its password, and its log.
+"""The data directory of an embedded server: who may start it, its password and private files.
 
-A directory belongs to one running server at a time. The lock is the kernel's, held by the owner,
-its keeper and the server: it outlives none of them and is never stale, whatever the file says.
+A directory belongs to one owner, and one server, at a time. Both locks are the kernel's and end
+with the processes that hold them: none is ever stale, whatever the files say.
 """
 
 from __future__ import annotations
@@ -9,13 +9,31 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from heartbit.errors import ConfigError
 
-_LOCK_NAME = "owner.lock"
-_PASSWORD_NAME = "password"  # noqa: S105 - the name of a file
+_OWNER_LOCK = "owner.lock"
+_SERVER_LOCK = "server.lock"
+_PASSWORD = "password"  # noqa: S105 - the name of a file
 _POLL_SECONDS = 0.02
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hold:
+    """The right to run a server in a directory, as open files.
+
+    `server` is inherited by the keeper and the server: it is free when the last of them ended.
+    """
+
+    owner: int
+    server: int
+
+    def release(self) -> None:
+        """Let go; call it once."""
+        os.close(self.server)
+        os.close(self.owner)
 
 
 class DataDirectory:
@@ -34,51 +52,65 @@ class DataDirectory:
             raise ConfigError(
                 f"The data directory {self.path} cannot be used: {error.strerror}."
             ) from error
-        if names and _LOCK_NAME not in names:
+        if names and _OWNER_LOCK not in names:
             raise ConfigError(
                 f"The directory {self.path} holds other files; choose an empty or a new one."
             )
 
-    def lock(self, *, patience_seconds: float) -> int:
-        """Take the directory for this process: an open file that holds it until it is closed.
+    def hold(self, *, patience_seconds: float) -> Hold:
+        """Take the directory for this process.
 
-        What a killed owner left behind gets `patience_seconds` to end.
+        The server of an owner that was killed gets `patience_seconds` to end.
 
         Raises:
             ConfigError: another process has it.
         """
-        lock = os.open(self.path / _LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o600)
+        owner = self._open(_OWNER_LOCK)
         try:
-            self._wait_for(lock, time.monotonic() + patience_seconds)
-            os.ftruncate(lock, 0)
-            os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+            self._become_owner(owner)
+            server = self._open(_SERVER_LOCK)
         except BaseException:
-            os.close(lock)
+            os.close(owner)
             raise
-        return lock
+        held = Hold(owner=owner, server=server)
+        try:
+            self._wait_for_the_last_server(server, time.monotonic() + patience_seconds)
+        except BaseException:
+            held.release()
+            raise
+        return held
 
-    def _wait_for(self, lock: int, deadline: float) -> None:
-        while True:
-            try:
-                return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                owner = os.pread(lock, 32, 0).decode().strip()
-                if _is_running(owner) or time.monotonic() > deadline:
-                    raise ConfigError(
-                        f"The directory {self.path} is in use by process {owner};"
-                        " stop that one first or choose another directory."
-                    ) from None
+    def _open(self, name: str) -> int:
+        return os.open(self.path / name, os.O_RDWR | os.O_CREAT, 0o600)
+
+    def _become_owner(self, lock: int) -> None:
+        if not _try_lock(lock):
+            owner = os.pread(lock, 32, 0).decode().strip()
+            raise ConfigError(
+                f"The directory {self.path} is in use by process {owner};"
+                " stop that one first or choose another directory."
+            )
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+
+    def _wait_for_the_last_server(self, lock: int, deadline: float) -> None:
+        while not _try_lock(lock):
+            if time.monotonic() > deadline:
+                raise ConfigError(
+                    f"The last server in {self.path} has lost its owner and is still stopping;"
+                    " try again in a minute."
+                )
             time.sleep(_POLL_SECONDS)
 
     def has_password(self) -> bool:
         """Whether `password` was called before, by this or an earlier process."""
-        return (self.path / _PASSWORD_NAME).exists()
+        return (self.path / _PASSWORD).exists()
 
     def password(self) -> str:
         """The password of the server in here, made at the first call."""
         if not self.has_password():
-            self.write_private(_PASSWORD_NAME, os.urandom(24).hex())
-        return (self.path / _PASSWORD_NAME).read_text().strip()
+            self.write_private(_PASSWORD, os.urandom(24).hex())
+        return (self.path / _PASSWORD).read_text().strip()
 
     def write_private(self, name: str, text: str) -> Path:
         """Write a file that only its owner can read, whole or not at all."""
@@ -89,11 +121,9 @@ class DataDirectory:
         return draft.replace(file)
 
 
-def _is_running(pid: str) -> bool:
+def _try_lock(lock: int) -> bool:
     try:
-        os.kill(int(pid), 0)
-    except (ValueError, ProcessLookupError):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
         return False
-    except PermissionError:
-        return True
     return True

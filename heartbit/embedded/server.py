@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import time
 from abc import ABC, abstractmethod
@@ -10,14 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar, Self
 
-from heartbit.embedded.directory import DataDirectory
+from heartbit.embedded.directory import DataDirectory, Hold
 from heartbit.embedded.process import KeptProcess, Program
 from heartbit.errors import ConfigError
 
 _START_SECONDS = 60.0
 _POLL_SECONDS = 0.01
 _PORTS_TO_TRY = 5
-_LAST_LINES = 3
+_LAST_LINES = 4
 
 
 def free_port() -> int:
@@ -51,7 +50,7 @@ class EmbeddedServer(ABC):
         self._durable = durable
         self._system = system
         self._choose_port = choose_port
-        self._lock: int | None = None
+        self._hold: Hold | None = None
         self._kept: KeptProcess | None = None
         self._url: str | None = None
 
@@ -77,10 +76,10 @@ class EmbeddedServer(ABC):
         if self._kept is not None:
             return
         directory = DataDirectory(self._path)
-        self._lock = directory.lock(patience_seconds=self.grace_seconds)
+        self._hold = directory.hold(patience_seconds=self.grace_seconds)
         try:
-            self._prepare(directory, self._lock)
-            self._start_on_a_free_port(directory, self._lock)
+            self._prepare(directory, self._hold)
+            self._start_on_a_free_port(directory, self._hold)
         except OSError as error:
             self.stop()
             raise ConfigError(f"{self.name} cannot be started: {error}.") from error
@@ -90,12 +89,12 @@ class EmbeddedServer(ABC):
 
     def stop(self) -> None:
         """Stop the server and return when it has ended; a stopped one is left alone."""
-        kept, lock = self._kept, self._lock
-        self._kept = self._lock = self._url = None
+        kept, hold = self._kept, self._hold
+        self._kept = self._hold = self._url = None
         if kept is not None:
             kept.stop()
-        if lock is not None:
-            os.close(lock)
+        if hold is not None:
+            hold.release()
 
     def __enter__(self) -> Self:
         self.start()
@@ -105,7 +104,7 @@ class EmbeddedServer(ABC):
         self.stop()
 
     @abstractmethod
-    def _prepare(self, directory: DataDirectory, lock: int) -> None:
+    def _prepare(self, directory: DataDirectory, hold: Hold) -> None:
         """Find the programs, and make in the directory what a start needs."""
 
     @abstractmethod
@@ -120,11 +119,11 @@ class EmbeddedServer(ABC):
     def _url_at(self, directory: DataDirectory, port: int) -> str:
         """Where the server answers on this port."""
 
-    def _start_on_a_free_port(self, directory: DataDirectory, lock: int) -> None:
+    def _start_on_a_free_port(self, directory: DataDirectory, hold: Hold) -> None:
         log = directory.path / self.log_name
         for _ in range(_PORTS_TO_TRY):
             port = self._choose_port()
-            self._kept = KeptProcess(self._program(directory, port), log=log, lock=lock)
+            self._kept = KeptProcess(self._program(directory, port), log=log, lock=hold.server)
             if self._becomes_ready(self._kept, directory, port):
                 self._url = self._url_at(directory, port)
                 return

@@ -70,6 +70,7 @@ def test_every_direct_dependency_is_pinned() -> None:
     wanted = [
         *project["project"]["dependencies"],
         *project["project"]["optional-dependencies"]["mcp"],
+        *project["project"]["optional-dependencies"]["embedded"],
         *project["dependency-groups"]["dev"],
         *project["build-system"]["requires"],
     ]
