@@ -7,6 +7,7 @@ line of stderr never starts in the middle of a line of the answer.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -175,7 +176,7 @@ class Display:
             self._tree.hide()
 
     def _new_tree(self) -> LiveTree | None:
-        if self._verbose or not self.err.isatty():
+        if self._verbose or not self.err.isatty() or os.environ.get("TERM", "dumb") == "dumb":
             return None
         from heartbit.cli.tree import LiveTree
 

@@ -118,7 +118,12 @@ class Terminal:
     """A command on a pseudo-terminal of its own, as its controlling terminal."""
 
     def __init__(
-        self, *arguments: str, cwd: Path, env: Mapping[str, str] | None = None, **streams: int
+        self,
+        *arguments: str,
+        cwd: Path,
+        env: Mapping[str, str] | None = None,
+        stdin: int | None = None,
+        stdout: int | None = None,
     ) -> None:
         self._master, slave = os.openpty()
         fcntl.ioctl(
@@ -130,7 +135,9 @@ class Terminal:
             env=environment(env),
             start_new_session=True,
             preexec_fn=lambda: fcntl.ioctl(slave, termios.TIOCSCTTY, 0),
-            **{"stdin": slave, "stdout": slave, "stderr": slave, **streams},  # type: ignore[arg-type]
+            stdin=slave if stdin is None else stdin,
+            stdout=slave if stdout is None else stdout,
+            stderr=slave,
         )
         os.close(slave)
         self.raw = ""

@@ -23,7 +23,7 @@ def test_check_lists_every_problem_and_exits_2(tmp_path: Path) -> None:
 
 def test_check_says_which_file_is_right(tmp_path: Path) -> None:
     """Its warnings are one line each on stderr."""
-    path = configure(tmp_path, "http://127.0.0.1:9", more="[memory]\n")
+    path = configure(tmp_path, "http://127.0.0.1:9", more="[memory]\ntype = 'in_memory'\n")
     done = heartbit("config", "check", "--config", str(path), cwd=Path("/"))
     assert (0, f"ok: {path}\n") == (done.code, done.out)
     assert [f"warning: {path}: [memory] is not used yet"] == done.notes

@@ -63,6 +63,33 @@ def test_a_warning_never_stands_in_the_middle_of_a_line_of_the_answer(tmp_path: 
     assert "Right." in lines
 
 
+def test_a_dumb_terminal_gets_plain_lines(tmp_path: Path) -> None:
+    """Nothing is drawn where nothing can be erased."""
+    with ModelServer(squad_of_two) as server:
+        configure(tmp_path, server.url, agents=("researcher", "writer"))
+        with Terminal("run", "Go on", cwd=tmp_path, env={"TERM": "dumb"}) as terminal:
+            assert 0 == terminal.wait()
+    assert "\x1b" not in terminal.raw
+    assert "[writer] done: 1 turn, 10 tokens in, 5 out" in terminal.screen
+
+
+def test_ctrl_c_takes_the_tree_off_the_screen_and_gives_the_cursor_back(tmp_path: Path) -> None:
+    """The last tree stays, as cancelled."""
+    call = Call(name="list", arguments={"path": "."})
+    with ModelServer([Reply(text="Wait.", calls=(call,)), Raw(ending="hang")]) as server:
+        configure(tmp_path, server.url, tools='"list"')
+        with Terminal("run", "Go on", cwd=tmp_path) as terminal:
+            server.wait_for_requests(2)
+            terminal.wait_for("running")
+            terminal.interrupt()
+            assert 3 == terminal.wait()
+    shown = [line for line in terminal.screen if line != "^C"]
+    assert "Wait." == shown[0]
+    assert "10 tokens in, 5 out | 1 tool call | 2 turns" == shown[-2]
+    assert 1 == sum("cancelled  1 turn" in line for line in shown)
+    assert terminal.raw.rfind("\x1b[?25h") > terminal.raw.rfind("\x1b[?25l")
+
+
 def test_a_model_cannot_control_the_terminal(tmp_path: Path) -> None:
     """Escapes in a text are shown, not obeyed; a pipe gets the text as it is."""
     with ModelServer(["red \x1b[31malert\x07"]) as server:
@@ -76,7 +103,7 @@ def test_text_arrives_as_it_is_spoken(tmp_path: Path) -> None:
     """The first words are there while the model still thinks about the last ones."""
     gate = Gate()
     events = stream_events("anthropic", Reply(text="first last", piece=6))
-    chunks = (*events[:4], gate, *events[4:])
+    chunks: tuple[bytes | Gate, ...] = (*events[:4], gate, *events[4:])
     with ModelServer([Raw(headers={"content-type": "text/event-stream"}, chunks=chunks)]) as server:
         configure(tmp_path, server.url)
         with Terminal("run", "Go on", cwd=tmp_path) as terminal:
