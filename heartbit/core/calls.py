@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 
 from heartbit.core.agent import Action, PermissionRule
 from heartbit.core.commands import AskApproval, CallTool, Command, RefuseCall
@@ -30,6 +29,7 @@ from heartbit.core.permissions import decide
 from heartbit.core.schema import nearest, violations
 from heartbit.core.state import Fate, OpenCall, RunState
 from heartbit.core.tools import DELEGATE, RESPOND, SQUAD, ToolSpec
+from heartbit.core.values import replace
 
 DENIED = "Denied by a human reviewer"
 

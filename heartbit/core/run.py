@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from heartbit.core import calls as turn_calls
 from heartbit.core.agent import AgentDefinition
@@ -56,6 +56,7 @@ from heartbit.core.state import RunState
 from heartbit.core.summary import Summary, needs_summary, summary_cut
 from heartbit.core.tool_profile import visible
 from heartbit.core.tools import RESPOND, ToolChoice, ToolSpec
+from heartbit.core.values import replace
 from heartbit.errors import (
     BudgetExceeded,
     ContextTooLong,
