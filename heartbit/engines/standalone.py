@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from heartbit.core.agent import AgentDefinition
 from heartbit.core.calls import blackboard_writes
@@ -42,6 +42,7 @@ from heartbit.tools.base import Tool
 
 OnEvent = Callable[[Json], None]
 OnText = Callable[[str], None]
+T = TypeVar("T")
 Decisions = Sequence[Decision] | None
 Approver = Callable[[PendingApproval], Decisions | Awaitable[Decisions]]
 
@@ -52,6 +53,8 @@ class World:
 
     `approver` decides about calls that must be asked for; it gives one decision per call, or None
     to leave the run waiting. Without an approver a run waits: nothing is ever allowed by default.
+    What `approver`, `on_event` or `on_text` raises stops the whole tree and comes out of `drive`;
+    the journal of the root then has no end.
     """
 
     providers: Mapping[str, Provider]
@@ -98,7 +101,7 @@ class StandaloneRun:
         self._routed = routed
         self._state: RunState | None = None
         self._asked: ApprovalRequested | None = None
-        self._tasks: set[asyncio.Task[Event | None]] = set()
+        self._tasks: list[asyncio.Task[Event | None]] = []
         self._outside = self._make_outside()
 
     @property
@@ -130,15 +133,28 @@ class StandaloneRun:
     async def drive(self) -> None:
         """Run until the end, or until only a human can let it go on."""
         try:
-            async with asyncio.timeout(self._started.definition.run_timeout_seconds):
+            await self._run_in_time()
+        except asyncio.CancelledError:
+            await self._end_cancelled()
+            raise
+        except _ListenerFailed as failed:
+            await self._stop_tasks()
+            raise failed.error from None
+        except BaseException:
+            await self._stop_tasks()
+            raise
+
+    async def _run_in_time(self) -> None:
+        deadline = asyncio.timeout(self._started.definition.run_timeout_seconds)
+        try:
+            async with deadline:
                 await self._run()
         except TimeoutError:
-            await self._end_now(await self._append(DeadlinePassed()))
-        except asyncio.CancelledError:
+            if not deadline.expired():
+                raise
+            commands = await self._append(DeadlinePassed())
             await self._cancel_tasks()
-            if not self.state.ended:
-                await self._append(RunCancelled(usage=self.state.usage))
-            raise
+            await self._take_inline(commands)
 
     async def _run(self) -> None:
         commands: Sequence[Command] = await self._append(self._started)
@@ -173,15 +189,15 @@ class StandaloneRun:
         for command in commands:
             self._spawn(perform(command, self.state, self._outside))
         while self._tasks:
-            done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
-            task = done.pop()
-            self._tasks.discard(task)
+            await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+            task = next(task for task in self._tasks if task.done())
+            self._tasks.remove(task)
             if (event := task.result()) is not None:
                 return event
         return None
 
     def _spawn(self, work: Awaitable[Event | None]) -> None:
-        self._tasks.add(asyncio.ensure_future(work))
+        self._tasks.append(asyncio.ensure_future(work))
 
     async def _append(self, event: Event) -> tuple[Command, ...]:
         """Take an event into the journal: the one place where the run's state changes."""
@@ -213,19 +229,25 @@ class StandaloneRun:
         self._asked = None
         return ApprovalResolved(step=f"{event.step}/decision", decisions=tuple(decisions))
 
-    async def _end_now(self, commands: Sequence[Command]) -> None:
-        """The end is decided while work is under way: stop it, count its usage, finish."""
-        await self._cancel_tasks()
-        await self._take_inline(commands)
+    async def _end_cancelled(self) -> None:
+        try:
+            await self._cancel_tasks()
+        finally:  # a second cancellation may come before the first one's work is done
+            if not self.state.ended:
+                await self._append(RunCancelled(usage=self.state.usage))
 
     async def _cancel_tasks(self) -> None:
+        """Stop what is under way, and keep what its sub-runs have used."""
+        for outcome in await self._stop_tasks():
+            if isinstance(outcome, SubRunFinished):
+                await self._append(outcome)
+
+    async def _stop_tasks(self) -> list[Event | BaseException | None]:
         tasks = list(self._tasks)
         self._tasks.clear()
         for task in tasks:
             task.cancel()
-        for outcome in await asyncio.gather(*tasks, return_exceptions=True):
-            if isinstance(outcome, SubRunFinished):
-                await self._append(outcome)
+        return await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _sub_run(self, command: StartSubRun) -> Event | None:
         child = StandaloneRun(
@@ -266,6 +288,14 @@ class StandaloneRun:
         return _Stream(self.identity, step, on_text, self._world.on_event)
 
 
+class _ListenerFailed(BaseException):
+    """What a listener raised, on its way past everything that handles a provider's errors."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
 class _Stream:
     """Passes a streamed reply on to whoever listens."""
 
@@ -284,14 +314,22 @@ class _Stream:
 
     def text(self, delta: str) -> None:
         if self._on_event is not None:
-            self._on_event(text_delta(self._identity, self._step, self._attempt, delta))
+            _tell(self._on_event, text_delta(self._identity, self._step, self._attempt, delta))
         if self._on_text is not None:
-            self._on_text(delta)
+            _tell(self._on_text, delta)
 
     def restarted(self, reason: str) -> None:
         self._attempt += 1
         if self._on_event is not None:
-            self._on_event(turn_restarted(self._identity, self._step, self._attempt, reason))
+            entry = turn_restarted(self._identity, self._step, self._attempt, reason)
+            _tell(self._on_event, entry)
+
+
+def _tell(listener: Callable[[T], None], value: T) -> None:
+    try:
+        listener(value)
+    except Exception as error:
+        raise _ListenerFailed(error) from error
 
 
 def sub_run_finished(command: StartSubRun, output: RunOutput) -> SubRunFinished:

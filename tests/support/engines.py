@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+import gc
+import logging
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, TypeVar
 
 from heartbit.core.events import Event, RunStarted
 from heartbit.engines.standalone import StandaloneRun, World
@@ -12,6 +15,7 @@ from tests.support.model_server import ModelServer
 from tests.support.parity import Asked, Outcome, Script, answers
 
 Engine = Callable[[Script], Outcome]
+T = TypeVar("T")
 
 
 def standalone(script: Script) -> Outcome:
@@ -47,3 +51,37 @@ def _journals(run: StandaloneRun) -> Iterator[tuple[str, list[Event]]]:
 
 
 ENGINES: dict[str, Engine] = {"standalone": standalone}
+
+
+def run_clean(main: Coroutine[Any, Any, T], seconds: float = 10) -> T:
+    """What `main` returns, run in asyncio's debug mode: a word of complaint or a task left fails.
+
+    `seconds` is when a test that hangs is given up.
+    """
+
+    async def watched() -> T:
+        asyncio.get_running_loop().slow_callback_duration = seconds
+        result = await asyncio.wait_for(main, seconds)
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        assert not left, left
+        return result
+
+    complaints = _Complaints()
+    logger = logging.getLogger("asyncio")
+    logger.addHandler(complaints)
+    try:
+        result = asyncio.run(watched(), debug=True)
+        gc.collect()
+    finally:
+        logger.removeHandler(complaints)
+    assert [] == complaints.heard
+    return result
+
+
+class _Complaints(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.heard: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.heard.append(record.getMessage())

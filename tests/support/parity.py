@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from heartbit.core.agent import AgentDefinition, as_json
-from heartbit.core.events import Decision, Event
+from heartbit.core.events import Decision, Event, RunFailed, ToolReturned
 from heartbit.core.result import PendingApproval, RunOutput
 from heartbit.core.tools import ToolOutput, ToolSpec
 from heartbit.tools.base import BoundTool, Tool, ToolContext
@@ -157,4 +157,64 @@ def _masked(value: Any) -> Any:
     return value
 
 
-MASKED = frozenset({"sub_run_id", "blackboard", "id", "call_id"})
+MASKED = frozenset({"sub_run_id", "blackboard", "id", "call_id", "tool_use_id"})
+
+
+def canonical_requests(asked: Sequence[Asked]) -> list[str]:
+    """The request bodies that must be the same on every engine.
+
+    A body holds its whole conversation so far, so the order within each agent is part of it.
+    """
+    bodies = (json.dumps(_masked(each.body), sort_keys=True) for each in asked)
+    return sorted(bodies)
+
+
+def once(reply: Answer) -> Callable[[Asked], Answer]:
+    """Answer the first turn with `reply`, every later one with what the tools said."""
+
+    def answer(asked: Asked) -> Answer:
+        return reply if asked.turn == 1 else Reply(text=told(asked))
+
+    return answer
+
+
+def told(asked: Asked) -> str:
+    """All results of the last message, in order."""
+    return "|".join(block["content"] for block in asked.results)
+
+
+def result_says(*words: str, error: bool = True) -> Callable[[Outcome], None]:
+    """The only tool result has these words, reached the model, and was not the end of the run."""
+
+    def expect(got: Outcome) -> None:
+        [returned] = got.events(ToolReturned)
+        assert error == returned.is_error
+        for word in words:
+            assert word in returned.content
+        assert "succeeded" == got.output.status
+        assert returned.content == got.output.result
+
+    return expect
+
+
+def failed_with(code: str, *words: str) -> Callable[[Outcome], None]:
+    """The run failed with this code, and its message has these words."""
+
+    def expect(got: Outcome) -> None:
+        [failed] = got.events(RunFailed)
+        assert code == failed.code
+        for word in words:
+            assert word in failed.message
+        assert ("failed", code) == (got.output.status, got.output.error_code)
+
+    return expect
+
+
+def both(*checks: Callable[[Outcome], None]) -> Callable[[Outcome], None]:
+    """All of the checks."""
+
+    def expect(got: Outcome) -> None:
+        for check in checks:
+            check(got)
+
+    return expect

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tests.engines.scripts import delegation, loop
+from tests.engines.scripts import approval, delegation, loop, structured
 from tests.support.parity import Script
 
-MODULES = (loop, delegation)
+MODULES = (loop, delegation, approval, structured)
 SCRIPTS: tuple[Script, ...] = tuple(script for module in MODULES for script in module.SCRIPTS)

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from heartbit.core.agent import AgentDefinition
 from heartbit.core.events import RunFailed, RunFinished, ToolReturned
 from heartbit.core.messages import Usage
 from tests.support.model_server import Call, Raw, Reply, json_answer
-from tests.support.parity import ADD, Asked, Outcome, Script, calls, make_tool
+from tests.support.parity import (
+    ADD,
+    Asked,
+    Outcome,
+    Script,
+    both,
+    calls,
+    failed_with,
+    make_tool,
+    once,
+    result_says,
+)
 
 AGENT = AgentDefinition(name="solo", system_prompt="You add.", tools=(ADD.spec,))
 
@@ -60,48 +69,6 @@ def _cut_expect(got: Outcome) -> None:
     assert "max_tokens" in result.content
     [finished] = got.events(RunFinished)
     assert "ok" == finished.result
-
-
-def _once(reply: Reply) -> Callable[[Asked], Reply]:
-    """Answer the first turn with `reply`, the second with what the tools said."""
-
-    def answer(asked: Asked) -> Reply:
-        if asked.turn == 1:
-            return reply
-        return Reply(text="|".join(block["content"] for block in asked.results))
-
-    return answer
-
-
-def _result_says(*words: str, error: bool = True) -> Callable[[Outcome], None]:
-    def expect(got: Outcome) -> None:
-        [returned] = got.events(ToolReturned)
-        assert error == returned.is_error
-        for word in words:
-            assert word in returned.content
-        assert "succeeded" == got.output.status
-        assert returned.content == got.output.result
-
-    return expect
-
-
-def _failed_with(code: str, *words: str) -> Callable[[Outcome], None]:
-    def expect(got: Outcome) -> None:
-        [failed] = got.events(RunFailed)
-        assert code == failed.code
-        for word in words:
-            assert word in failed.message
-        assert ("failed", code) == (got.output.status, got.output.error_code)
-
-    return expect
-
-
-def _both(*checks: Callable[[Outcome], None]) -> Callable[[Outcome], None]:
-    def expect(got: Outcome) -> None:
-        for check in checks:
-            check(got)
-
-    return expect
 
 
 def _broken(**arguments: int) -> str:
@@ -157,50 +124,50 @@ MORE = [
     Script(
         name="an unknown tool is answered with a suggestion and the guess is never executed",
         agent=AGENT,
-        answer=_once(calls(("ad", {"a": 1, "b": 2}))),
-        expect=_both(_result_says("Tool not found", "'add'"), _nothing_ran),
+        answer=once(calls(("ad", {"a": 1, "b": 2}))),
+        expect=both(result_says("Tool not found", "'add'"), _nothing_ran),
         tools=[ADD],
     ),
     Script(
         name="invalid input is refused with every violation named",
         agent=AGENT,
-        answer=_once(calls(("add", {"a": "x", "c": 1}))),
-        expect=_result_says("Input validation failed", "$.a", "'b' is a required property", "'c'"),
+        answer=once(calls(("add", {"a": "x", "c": 1}))),
+        expect=result_says("Input validation failed", "$.a", "'b' is a required property", "'c'"),
         tools=[ADD],
     ),
     Script(
         name="broken tool JSON is an error result and never repaired and run",
         agent=AGENT,
-        answer=_once(Reply(calls=(Call(name="add", arguments='{"a": 1, "b": 2'),))),
-        expect=_both(_result_says("no valid JSON"), _nothing_ran),
+        answer=once(Reply(calls=(Call(name="add", arguments='{"a": 1, "b": 2'),))),
+        expect=both(result_says("no valid JSON"), _nothing_ran),
         tools=[ADD],
     ),
     Script(
         name="a tool that fails gives the model its error and the run goes on",
         agent=AgentDefinition(name="solo", tools=(BROKEN.spec,)),
-        answer=_once(calls(("broken", {}))),
-        expect=_result_says("ValueError: out of paper"),
+        answer=once(calls(("broken", {}))),
+        expect=result_says("ValueError: out of paper"),
         tools=[BROKEN],
     ),
     Script(
         name="a tool that is not on this machine is an error result",
         agent=AGENT,
-        answer=_once(calls(("add", {"a": 1, "b": 2}))),
-        expect=_result_says("not available"),
+        answer=once(calls(("add", {"a": 1, "b": 2}))),
+        expect=result_says("not available"),
     ),
     Script(
         name="tool output is cut at a character boundary with the omitted bytes counted",
         agent=AgentDefinition(name="solo", tools=(LONG.spec,), max_tool_output_bytes=21),
-        answer=_once(calls(("long", {}))),
-        expect=_result_says("é" * 10 + "\n\n[truncated: 80 bytes omitted]", error=False),
+        answer=once(calls(("long", {}))),
+        expect=result_says("é" * 10 + "\n\n[truncated: 80 bytes omitted]", error=False),
         tools=[LONG],
     ),
     Script(
         name="an answer cut at max_tokens fails the run and its usage is kept",
         agent=AGENT,
         answer=lambda asked: Reply(text="half a sen", stop="max_tokens"),
-        expect=_both(
-            _failed_with("reply_truncated", "max_tokens"),
+        expect=both(
+            failed_with("reply_truncated", "max_tokens"),
             lambda got: _equal("half a sen", got.events(RunFailed)[0].text),
             lambda got: _equal(Usage(input_tokens=10, output_tokens=5), got.output.usage),
         ),
@@ -209,7 +176,7 @@ MORE = [
         name="a refusal fails the run",
         agent=AGENT,
         answer=lambda asked: Reply(text="No.", stop="refusal"),
-        expect=_failed_with("model_refused"),
+        expect=failed_with("model_refused"),
     ),
     Script(
         name="a paused turn is taken up again",
@@ -228,8 +195,8 @@ MORE = [
         name="a run over max_total_tokens fails before its tools run",
         agent=AgentDefinition(name="solo", tools=(ADD.spec,), max_total_tokens=100),
         answer=_budget_answer,
-        expect=_both(
-            _failed_with("budget_exceeded", "used 110", "limit 100"),
+        expect=both(
+            failed_with("budget_exceeded", "used 110", "limit 100"),
             lambda got: _equal([], got.events(ToolReturned)),
         ),
         tools=[ADD],
@@ -238,7 +205,7 @@ MORE = [
         name="a model call that fails for good fails the run with the provider's reason",
         agent=AGENT,
         answer=_answer_400,
-        expect=_failed_with("model_call_failed", "bad"),
+        expect=failed_with("model_call_failed", "bad"),
     ),
 ]
 
