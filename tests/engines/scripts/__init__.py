@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tests.engines.scripts import approval, delegation, loop, structured
+from tests.engines.scripts import approval, context, delegation, limits, loop, profiles, structured
 from tests.support.parity import Script
 
-MODULES = (loop, delegation, approval, structured)
+MODULES = (loop, delegation, approval, structured, context, profiles, limits)
 SCRIPTS: tuple[Script, ...] = tuple(script for module in MODULES for script in module.SCRIPTS)
