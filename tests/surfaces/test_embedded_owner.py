@@ -85,6 +85,30 @@ def test_after_kill_9_the_next_owner_takes_the_directory_and_finds_the_data(
                 assert b"7" == client.get("kept")
 
 
+class ImpatientValkey(EmbeddedValkey):
+    """Gives what a killed owner left behind no time at all."""
+
+    grace_seconds = 0.0
+
+
+def test_a_server_that_outlives_its_owner_for_a_moment_keeps_the_directory(
+    server_directory: Path,
+) -> None:
+    """Two servers on the same files would ruin them; afterwards the next one starts."""
+    with owning(server_directory) as owner:
+        keeper = owner.keepers[1]
+        keeper.suspend()
+        owner.process.kill()
+        owner.process.wait()
+        try:
+            with pytest.raises(ConfigError, match="has lost its owner and is still stopping;"):
+                ImpatientValkey(server_directory / "valkey").start()
+        finally:
+            keeper.resume()
+        with EmbeddedValkey(server_directory / "valkey") as valkey:
+            assert valkey.pid != owner.servers[1].pid
+
+
 @pytest.mark.parametrize(
     ("kind", "name"), [(EmbeddedPostgres, "postgres"), (EmbeddedValkey, "valkey")]
 )
