@@ -15,6 +15,7 @@ from heartbit.core.agent import (
     ToolProfile,
 )
 from heartbit.core.messages import Json
+from heartbit.core.schema import schema_problem
 from heartbit.core.tools import ToolSpec
 from heartbit.errors import ConfigError
 from heartbit.providers.base import Provider
@@ -65,7 +66,7 @@ class Agent(Limits):
     """One agent. It gets exactly the tools it lists: functions, McpServers, references by name.
 
     Raises:
-        ConfigError: the name is not one, or a limit is not positive.
+        ConfigError: the name is not one, a limit is not positive, or the schema is of no use.
     """
 
     name: str
@@ -83,6 +84,22 @@ class Agent(Limits):
                 f"An agent cannot be called {self.name!r}: a name has 1 to 64 letters, digits, "
                 "'_', '-' and '.'."
             )
+        check_response_schema(self.response_schema)
+
+
+def check_response_schema(schema: Json | None) -> None:
+    """Refuse a schema that would accept any answer, or that no provider would take.
+
+    Raises:
+        ConfigError: it is not sound, or not that of an object.
+    """
+    if schema is None:
+        return
+    problem = schema_problem(schema)
+    if problem is None and schema.get("type") != "object":
+        problem = 'its type must be "object"'
+    if problem:
+        raise ConfigError(f"The response_schema is not usable: {problem}.")
 
 
 def settled_limits(own: Limits, shared: Limits, *, is_root: bool) -> dict[str, object]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from heartbit.agent import Agent, Limits, define, settled_limits
+from heartbit.agent import Agent, Limits, check_response_schema, define, settled_limits
 from heartbit.core.agent import AgentDefinition, DispatchMode, PermissionRule
 from heartbit.core.delegation import ORCHESTRATOR_PROMPT
 from heartbit.core.events import RunRouted, RunStarted
@@ -52,13 +52,16 @@ class Orchestrator:
         agents: who can be given work; the first one is the one of `single_agent`.
         routing: `auto` gives the prompt to the agent if there is one only.
         limits: for the orchestrator, and for what an agent leaves open.
+        response_schema: the structure of the result, whoever gives it; without one a single agent
+            answers in its own.
         approver: decides about calls that need a human; without one such a run ends `waiting`.
         on_text: hears the text of the agent that answers the prompt.
-        on_event: hears every event and every text of all agents, as JSON objects.
+        on_event: hears every event and every text of all agents, as JSON objects. What it,
+            `on_text` or `approver` raises stops the run and comes out of `run`.
         on_warning: hears what a person should know; by default the logger `heartbit` does.
 
     Raises:
-        ConfigError: two agents have one name.
+        ConfigError: two agents have one name, or the response_schema is of no use.
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class Orchestrator:
         on_warning: Callable[[str], None] | None = None,
     ) -> None:
         _check_names(agents)
+        check_response_schema(response_schema)
         self._provider = provider
         self._agents = tuple(agents)
         self._routing = routing
@@ -227,7 +231,10 @@ class Orchestrator:
             )
             for agent, own in zip(agents, specs, strict=True)
         )
-        return defined[0] if alone else self._orchestrator(defined)
+        if not alone:
+            return self._orchestrator(defined)
+        schema = self._response_schema or defined[0].response_schema
+        return replace(defined[0], response_schema=schema)
 
     def _orchestrator(self, delegates: tuple[AgentDefinition, ...]) -> AgentDefinition:
         board = tuple(each.spec for each in BLACKBOARD_TOOLS)
