@@ -10,12 +10,20 @@ from typing import Any
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and give its exit code; a person never sees a traceback."""
-    try:
-        from heartbit.cli.entry import run_command_line
-    except KeyboardInterrupt:
-        return 3
-    return run_command_line(arguments)
+    """Be the command line, and give its exit code; a person never sees a traceback.
+
+    Ctrl-C and SIGTERM end the process with exit code 3 from here on. When it runs on its own
+    arguments it has nothing to do afterwards, and nothing may change its exit code any more.
+    """
+    from heartbit.cli.ending import end_on_signals, ignore_signals
+
+    end_on_signals()
+    from heartbit.cli.entry import run_command_line
+
+    code = run_command_line(arguments)
+    if arguments is None:
+        ignore_signals()
+    return code
 
 
 def __getattr__(name: str) -> Any:

@@ -21,19 +21,19 @@ from heartbit.core.messages import Json, ToolCall
 from heartbit.core.result import PendingApproval
 from heartbit.tools.threads import in_thread
 
-CHOICES = "[a]pprove  [d]eny REASON  [e]dit JSON  al[w]ays  [n]ever  a[l]l? "
+CHOICES = "[a]pprove  [d]eny REASON  [e]dit JSON  al[w]ays  ne[v]er  a[l]l? "
 HELP = """\
-  a, yes         run it                       d REASON, no   do not; the model reads the reason
+  a, yes         run it                       d REASON, n    do not; the model reads the reason
   e              change it in $EDITOR         e {"x": 1}     run it with these arguments
   w, always      run it, and this tool from now on without asking
-  n, never       do not run this tool in this run at all
+  v, never       do not run this tool in this run at all
   l, all         run this one and all others of this question"""
 _WORDS = {
     "approve": ("a", "y", "yes", "approve"),
-    "deny": ("d", "no", "deny"),
+    "deny": ("d", "n", "no", "deny"),
     "edit": ("e", "edit"),
     "always": ("w", "always"),
-    "never": ("n", "never"),
+    "never": ("v", "never"),
     "all": ("l", "all"),
 }
 _MEANING = {word: meaning for meaning, words in _WORDS.items() for word in words}

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from heartbit.cli.conversation import Exchange, with_history
 from heartbit.cli.display import Display
-from heartbit.cli.exits import CANCELLED
+from heartbit.cli.ending import CANCELLED
 from heartbit.cli.interrupts import Interrupts
 from heartbit.cli.keyboard import Keyboard, approval_keyboard
 from heartbit.cli.session import drive, exit_code, session, set_up_log

@@ -1,33 +1,23 @@
-"""From the process to click and back: exit codes, one-line errors, signals, pipes that close."""
+"""From the process to click and back: exit codes, one-line errors, pipes that close."""
 
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from collections.abc import Callable, Sequence
-from types import FrameType
-from typing import Any, TextIO
+from collections.abc import Sequence
+from typing import TextIO
 
 import click
 
-from heartbit.cli.exits import CANCELLED, FAILED, Unexpected
+from heartbit.cli.ending import CANCELLED
+from heartbit.cli.exits import FAILED, Unexpected
 from heartbit.cli.group import NAME, heartbit
-
-Handler = Callable[[int, FrameType | None], Any] | int | None
 
 
 def run_command_line(arguments: Sequence[str] | None) -> int:
     """The exit code of the command that `arguments` (by default the process's own) ask for."""
     _prepare_streams()
-    before = _listen_to_sigterm()
-    try:
-        return _finish(_exit_code(arguments))
-    except KeyboardInterrupt:
-        return CANCELLED
-    finally:
-        if before is not None:
-            signal.signal(signal.SIGTERM, before)
+    return _finish(_exit_code(arguments))
 
 
 def _exit_code(arguments: Sequence[str] | None) -> int:
@@ -40,7 +30,7 @@ def _exit_code(arguments: Sequence[str] | None) -> int:
     except click.ClickException as error:
         _say(f"error: {error.format_message()}{_where_to_look(error)}")
         return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
+    except click.Abort:
         return CANCELLED
     except Exception as error:
         if "--debug" in (sys.argv if given is None else given):
@@ -68,16 +58,10 @@ def _prepare_streams() -> None:
     for name in ("stdout", "stderr"):
         stream: TextIO | None = getattr(sys, name)
         if stream is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - as long as the process
+            nowhere = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for good
+            setattr(sys, name, nowhere)
         elif hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-
-
-def _listen_to_sigterm() -> Handler:
-    """A request to end is an interrupt, unless somebody decided otherwise before."""
-    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        return None
-    return signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def _finish(code: int) -> int:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import click
 
+from heartbit.cli.ending import CANCELLED
 from heartbit.core.events import RunStatus
 
 FAILED = 1
 USAGE = 2
-CANCELLED = 3
 OF_STATUS: dict[RunStatus, int] = {
     "succeeded": 0,
     "failed": FAILED,

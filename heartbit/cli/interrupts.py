@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 from collections.abc import Coroutine
 from types import FrameType
 from typing import Any, Self, TypeVar
 
-from heartbit.cli.exits import CANCELLED
+from heartbit.cli.ending import end_at_once
 
 T = TypeVar("T")
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_SHOW_CURSOR = b"\x1b[?25h"
 
 
 class Interrupts:
@@ -52,13 +50,6 @@ class Interrupts:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self._stopped or self._work is None:
-            end_at_once()
+            end_at_once(number, frame)
         self._stopped = True
         self._loop.call_soon_threadsafe(self.stop)
-
-
-def end_at_once() -> None:
-    """End the process without waiting for anything; the terminal gets its cursor back."""
-    if os.isatty(2):
-        os.write(2, _SHOW_CURSOR)
-    os._exit(CANCELLED)

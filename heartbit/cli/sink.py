@@ -74,8 +74,15 @@ class Sink:
 
     def _try(self, text: str) -> None:
         try:
-            self._file.write(text)
+            self._write(text)
             self._file.flush()
         except OSError as error:
             self.failure = error
             self.on_failure()
+
+    def _write(self, text: str) -> None:
+        try:
+            self._file.write(text)
+        except UnicodeEncodeError:
+            escaped = text.encode(self.encoding, "backslashreplace")
+            self._file.write(escaped.decode(self.encoding))

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.command_line import SECONDS, configure, send, start
+from tests.support.command_line import SECONDS, configure, environment, heartbit, send, start
 from tests.support.model_server import Call, Gate, ModelServer, Raw, Reply
 from tests.support.model_wires import stream_events
+from tests.support.repository import ROOT
 
 HEADERS = {"content-type": "text/event-stream"}
 HANGING = Raw(ending="hang")
@@ -126,10 +128,39 @@ def test_an_interrupt_while_the_program_starts_is_quiet(tmp_path: Path) -> None:
         "            signal.raise_signal(signal.SIGINT)\n"
         "sys.meta_path.insert(0, Finder())\n"
     )
-    from tests.support.command_line import heartbit
-    from tests.support.repository import ROOT
 
     for module in ("heartbit.cli.entry", "click", "heartbit.cli.run", "heartbit.cli.session"):
         env = {"PYTHONPATH": f"{tmp_path}:{ROOT}", "INTERRUPT_AT": module}
         done = heartbit("run", "Go on", cwd=tmp_path, env=env)
         assert (3, "", "") == (done.code, done.out, done.err.strip()), module
+
+
+def test_an_interrupt_after_the_end_changes_nothing(tmp_path: Path) -> None:
+    """The answer is complete, so the exit code stays that of the run."""
+
+    (tmp_path / "sitecustomize.py").write_text(
+        "import atexit, signal\natexit.register(lambda: signal.raise_signal(signal.SIGINT))\n"
+    )
+    with ModelServer(["Done."]) as server:
+        configure(tmp_path, server.url)
+        env = {"PYTHONPATH": f"{tmp_path}:{ROOT}"}
+        done = heartbit("run", "Go on", cwd=tmp_path, env=env)
+    assert (0, "Done.\n") == (done.code, done.out)
+    assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", ">&- 2>&- <&-"])
+def test_a_closed_stream_is_no_reason_to_fail(tmp_path: Path, closed: str) -> None:
+    """As a supervisor may start us."""
+    with ModelServer(["Done."]) as server:
+        configure(tmp_path, server.url)
+        done = subprocess.run(
+            ["/bin/sh", "-c", f'"$0" -m heartbit run Go on {closed}', sys.executable],
+            cwd=tmp_path,
+            env=environment(),
+            capture_output=True,
+            timeout=SECONDS,
+            check=False,
+        )
+    assert 0 == done.returncode, done.stderr
+    assert b"Traceback" not in done.stderr

@@ -78,7 +78,8 @@ def test_a_call_in_short_masks_what_looks_like_a_secret() -> None:
         ("deny: not now", ("deny", "not now")),
         ("no, thanks", ("deny", "thanks")),
         ("w", ("always", "")),
-        ("n", ("never", "")),
+        ("n", ("deny", "")),
+        ("v", ("never", "")),
         ("l", ("all", "")),
         ('e {"a": 1}', ("edit", '{"a": 1}')),
         ("a quick no", ("unclear", "")),
@@ -241,6 +242,14 @@ def test_a_write_that_fails_is_told_once_and_raises_nothing() -> None:
     sink.write("one")
     sink.line("two")
     assert (["told"], True) == (calls, sink.reader_left)
+
+
+def test_a_sink_escapes_what_the_encoding_lacks() -> None:
+    """Under another command line nobody has prepared the streams."""
+    raw = io.BytesIO()
+    file = io.TextIOWrapper(raw, encoding="latin-1")
+    Sink(file).write("ä € \ud800\n")
+    assert b"\xe4 \\u20ac \\ud800\n" == raw.getvalue()
 
 
 def lines_of(keyboard: Keyboard) -> list[str]:
