@@ -10,7 +10,8 @@ HeartbitError
 |   +-- MaxTurnsExceeded  RunTimedOut  BudgetExceeded  ReplyTruncated  ModelRefused
 |   +-- ModelCallFailed  NoStructuredResult  RunCancelled
 +-- JournalError
-    +-- RunNotFound  RunStateError  LeaseLost
+    +-- JournalUnavailable          for now; what was to be done may be tried again
+    +-- RunNotFound  RunStateError  LeaseLost  BoardConflict
 """
 
 from __future__ import annotations
@@ -182,6 +183,10 @@ class JournalError(HeartbitError):
     """The journal could not be read or written."""
 
 
+class JournalUnavailable(JournalError):
+    """The journal's database cannot be used now; try again later."""
+
+
 class RunNotFound(JournalError):
     """There is no such run."""
 
@@ -192,6 +197,10 @@ class RunStateError(JournalError):
 
 class LeaseLost(JournalError):
     """Another worker has taken over this step."""
+
+
+class BoardConflict(JournalError):
+    """Somebody else has written this blackboard key in between; read it again."""
 
 
 def run_error(code: str, message: str) -> RunError:

@@ -59,11 +59,15 @@ class SubTask:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BlackboardWrite:
-    """A value the rules put on a blackboard together with the event that made it."""
+    """A value that is put on a blackboard together with the event that made it.
+
+    With an `expected_version` it must be the key's, or nothing is written at all.
+    """
 
     scope: str
     key: str
     value: Any
+    expected_version: int | None = None
 
 
 def _tasks_schema(least: int, most: int | None) -> Json:

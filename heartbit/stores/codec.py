@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 from functools import cache
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from heartbit.core.agent import as_json
-from heartbit.core.events import Event
-from heartbit.core.messages import Json
+from heartbit.core.agent import AgentDefinition, as_json
+from heartbit.core.events import Decision, Event, RunStarted
+from heartbit.core.messages import Json, ToolCall
 from heartbit.errors import JournalError
 
 VERSION = 1
@@ -25,9 +25,39 @@ def _adapter() -> TypeAdapter[Event]:
     return TypeAdapter(Annotated[Event, Field(discriminator="type")])
 
 
+@cache
+def _values(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def as_text(value: Any) -> str:
+    """Plain JSON values as one line of ASCII JSON."""
+    return json.dumps(value, separators=(",", ":"))
+
+
 def encode_event(event: Event) -> str:
     """The event as one line of ASCII JSON; `type` names it."""
-    return json.dumps(as_json(event), separators=(",", ":"))
+    return as_text(as_json(event))
+
+
+def encode_start(start: RunStarted) -> str:
+    """The first event of a run without its definition, for stores that keep that elsewhere."""
+    return as_text({name: v for name, v in as_json(start).items() if name != "definition"})
+
+
+def decode_definition(stored: Json) -> AgentDefinition:
+    """The definition that was stored beside the first events."""
+    return cast(AgentDefinition, _values(AgentDefinition).validate_python(stored))
+
+
+def decode_calls(stored: list[Json]) -> tuple[ToolCall, ...]:
+    """The calls of an approval."""
+    return cast(tuple[ToolCall, ...], _values(tuple[ToolCall, ...]).validate_python(stored))
+
+
+def decode_decisions(stored: list[Json]) -> tuple[Decision, ...]:
+    """The decisions on an approval."""
+    return cast(tuple[Decision, ...], _values(tuple[Decision, ...]).validate_python(stored))
 
 
 def decode_event(stored: str | Json, version: int = VERSION) -> Event:

@@ -9,8 +9,7 @@ import json
 from typing import Any
 
 from heartbit.errors import ToolError
-
-MAX_KEY_BYTES = 512
+from heartbit.stores.board_values import checked_key, conflict, encoded
 
 
 class InMemoryBlackboard:
@@ -28,7 +27,7 @@ class InMemoryBlackboard:
         Raises:
             ToolError: it cannot be a key.
         """
-        text, version = self._entries.get(_checked_key(key), ("null", 0))
+        text, version = self._entries.get(checked_key(key), ("null", 0))
         return json.loads(text), version
 
     async def write(self, key: str, value: Any, *, expected_version: int | None = None) -> int:
@@ -38,13 +37,10 @@ class InMemoryBlackboard:
             ToolError: `expected_version` is given and is not the current version, it cannot be a
                 key, or the value is not JSON.
         """
-        _, version = self._entries.get(_checked_key(key), ("", 0))
+        _, version = self._entries.get(checked_key(key), ("", 0))
         if expected_version is not None and expected_version != version:
-            raise ToolError(
-                f"Blackboard key {key!r} is at version {version}, not {expected_version}; "
-                "nothing was written."
-            )
-        self._entries[key] = (_encoded(value), version + 1)
+            raise ToolError(conflict(key, version, expected_version))
+        self._entries[key] = (encoded(value), version + 1)
         return version + 1
 
     async def keys(self) -> tuple[str, ...]:
@@ -65,27 +61,3 @@ class InMemoryBlackboards:
     def forget(self, name: str) -> None:
         """Drop the board of a scope whose runs have ended; there need not be one."""
         self._boards.pop(name, None)
-
-
-def _checked_key(key: str) -> str:
-    """The key, if every store can keep it: Postgres takes neither NUL nor half a character."""
-    if not 0 < len(key.encode("utf-8", "replace")) <= MAX_KEY_BYTES:
-        raise ToolError(f"A blackboard key is a text of 1 to {MAX_KEY_BYTES} bytes.")
-    if "\0" in key or any("\ud800" <= character <= "\udfff" for character in key):
-        raise ToolError("A blackboard key holds whole characters and no NUL.")
-    return key
-
-
-def _encoded(value: Any) -> str:
-    """The value as JSON text that gives exactly this value back."""
-    try:
-        text = json.dumps(value, allow_nan=False)
-        same = json.loads(text) == value
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ToolError(f"A blackboard value must be JSON: {error}") from error
-    if not same:
-        raise ToolError(
-            "A blackboard value must be JSON: objects with text keys, lists, texts, numbers, "
-            "true, false, null."
-        )
-    return text

@@ -2,150 +2,221 @@
 
 Every method is one transaction. Nothing here decides what a run does next: callers hand in what the
 rules said, and a store only makes sure that it fits what is stored.
+
+Whatever somebody outside asks for names a `tenant`: the store then answers as if the runs of all
+others did not exist. Times are seconds from the store's now, by the store's clock.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Protocol, TypeVar
 
-from heartbit.core.agent import AgentDefinition
-from heartbit.core.delegation import BlackboardWrite
-from heartbit.core.events import Event, RunStarted, RunStatus
+from heartbit.core.events import Decision, Event, RunStatus
 from heartbit.core.messages import Json
+from heartbit.stores.records import (
+    EVERY_TENANT,
+    Append,
+    Appended,
+    Approval,
+    BoardEntry,
+    Change,
+    Claim,
+    DueTimer,
+    ExpiredStep,
+    Lease,
+    NewApproval,
+    NewRun,
+    NewStep,
+    Opened,
+    RunRow,
+    StepKind,
+    StepState,
+    Tenant,
+    UnsentStep,
+    WhyNot,
+)
 
-StepKind = Literal["model", "tool", "sub_run", "summary"]
-StepState = Literal["pending", "running", "external", "done"]
-WhyNot = Literal["done", "leased", "in_doubt", "external", "ended", "unknown"]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class NewStep:
-    """A step whose outcome is missing.
-
-    `queue` is where it is dispatched to, not before `delay` seconds have passed. A step that is not
-    `repeatable` is in doubt when its worker is lost.
-    """
-
-    step: str
-    kind: StepKind
-    queue: str
-    repeatable: bool = True
-    state: StepState = "pending"
-    delay: float = 0.0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class NewRun:
-    """A run to be opened: its first event and the steps it begins with."""
-
-    run_id: str
-    task_id: str
-    root_run_id: str
-    start: RunStarted
-    steps: Sequence[NewStep]
-    parent_run_id: str | None = None
-    step_in_parent: str | None = None
-    tenant_id: str | None = None
-    user_id: str | None = None
-    priority: int = 0
-
-    @property
-    def definition(self) -> AgentDefinition:
-        """The agent that runs."""
-        return self.start.definition
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Opened:
-    """The run that now exists; `opened` is false if it did already."""
-
-    run_id: str
-    opened: bool
-    status: RunStatus
+__all__ = [
+    "EVERY_TENANT",
+    "Append",
+    "Appended",
+    "Approval",
+    "BoardEntry",
+    "Change",
+    "Claim",
+    "DueTimer",
+    "ExpiredStep",
+    "Journal",
+    "Lease",
+    "NewApproval",
+    "NewRun",
+    "NewStep",
+    "Opened",
+    "RunRow",
+    "StepKind",
+    "StepState",
+    "Tenant",
+    "ToolTransaction",
+    "Transaction",
+    "UnsentStep",
+    "WhyNot",
+]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Claim:
-    """A step held for `attempt` (`why_not` None), or the reason why it is not.
-
-    `events` are those after the number the caller knew; `seq` is the number of the next one.
-    """
-
-    why_not: WhyNot | None
-    attempt: int
-    status: RunStatus | None
-    cancelled: bool
-    seq: int
-    events: tuple[Event, ...]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Change:
-    """What becomes of the run itself with an append."""
-
-    status: RunStatus
-    output: Json | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Append:
-    """Events for a run whose next one must have the number `expected`, and all that goes with them.
-
-    With a `step`, `attempt` must hold it. A `verdict` is about a step whose lease has expired.
-    """
-
-    run_id: str
-    expected: int
-    events: Sequence[Event]
-    step: str | None = None
-    attempt: int | None = None
-    verdict: bool = False
-    steps: Sequence[NewStep] = ()
-    board: Sequence[BlackboardWrite] = ()
-    runs: Sequence[NewRun] = ()
-    change: Change | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Appended:
-    """Done (`seq` is the number of the next event), or nothing was changed: `behind` has the events
-    in between, or the run is over (`ended`).
-    """
-
-    ok: bool
-    seq: int = 0
-    ended: bool = False
-    behind: tuple[Event, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RunRow:
-    """What is known of a run without folding its journal."""
-
-    run_id: str
-    task_id: str
-    parent_run_id: str | None
-    root_run_id: str
-    step_in_parent: str | None
-    agent: str
-    status: RunStatus
-    output: Json | None
-    completion: Json | None
-    completion_done: bool
-    cancel_requested: bool
+L = TypeVar("L", bound=Lease)
 
 
 class Transaction(Protocol):
-    """Several appends that happen together or not at all: a run's before its parent's."""
+    """Several appends that happen together or not at all: a run's before its parent's.
+
+    An append that is refused changes nothing and may be tried again. What is read here is what this
+    transaction sees. Blackboards are written at the end of the block.
+    """
 
     def append(self, append: Append) -> Appended:
         """As `Journal.append`."""
 
+    def events(self, run_id: str, after: int = 0) -> tuple[Event, ...]:
+        """As `Journal.events`."""
 
-class Journal(Protocol):
+    def run(self, run_id: str) -> RunRow:
+        """As `Journal.run`."""
+
+
+class ToolTransaction(Transaction, Protocol):
+    """A transaction in which a tool writes to tables of its own, before its outcome is appended."""
+
+    @property
+    def connection(self) -> Any:
+        """The store's connection (psycopg); None if the store has no tables."""
+
+
+class RunReads(Protocol):
+    """What can be asked about runs."""
+
+    def events(
+        self, run_id: str, after: int = 0, *, tenant: Tenant = EVERY_TENANT
+    ) -> tuple[Event, ...]:
+        """The events of a run after a number, oldest first; none if there is no such run."""
+
+    def run(self, run_id: str, *, tenant: Tenant = EVERY_TENANT) -> RunRow:
+        """The row of a run.
+
+        Raises:
+            RunNotFound: there is none.
+        """
+
+    def tree(self, run_id: str, *, tenant: Tenant = EVERY_TENANT) -> tuple[RunRow, ...]:
+        """The rows of all runs of the tree that a run belongs to, oldest first."""
+
+    def list_runs(
+        self,
+        *,
+        limit: int = 50,
+        status: RunStatus | None = None,
+        tenant: Tenant = EVERY_TENANT,
+        before: str | None = None,
+    ) -> tuple[RunRow, ...]:
+        """Root runs, newest first; `before` is the id of the last run of the page in front."""
+
+
+class Approvals(Protocol):
+    """Questions to humans, and their answers."""
+
+    def open_approvals(
+        self, *, tenant: Tenant = EVERY_TENANT, limit: int = 100
+    ) -> tuple[Approval, ...]:
+        """What waits for a human, oldest first."""
+
+    def approvals(self, run_id: str, *, tenant: Tenant = EVERY_TENANT) -> tuple[Approval, ...]:
+        """All approvals of one run, oldest first."""
+
+    def decide(
+        self,
+        run_id: str,
+        step: str,
+        decisions: Sequence[Decision],
+        *,
+        calls_hash: str,
+        by: str | None,
+        expired: bool = False,
+        tenant: Tenant = EVERY_TENANT,
+    ) -> None:
+        """Answer an approval; the timer `decided/{step}` wakes the run should nobody else do it.
+
+        `calls_hash` is of the calls that were decided about. `expired`: nobody has answered in
+        time, and these are the decisions for that case.
+
+        Raises:
+            RunNotFound: there is no such approval.
+            RunStateError: it was decided already, is about other calls, or has expired (or not
+                yet, if `expired`), or its run has ended.
+        """
+
+
+class Boards(Protocol):
+    """Blackboards: every write of a key is a new version, and the highest one is its value."""
+
+    def board_read(self, scope: str, key: str) -> tuple[Any, int]:
+        """The value of a key and its version; (None, 0) if there is none.
+
+        Raises:
+            ToolError: it cannot be a key.
+        """
+
+    def board_keys(self, scope: str) -> tuple[str, ...]:
+        """All keys of a scope, sorted."""
+
+    def board_after(self, scope: str, seq: int) -> tuple[BoardEntry, ...]:
+        """The writes of a scope after number `seq`, in order: what a copy has not seen."""
+
+    def board_write(
+        self, scope: str, key: str, value: Any, *, run_id: str, expected: int | None = None
+    ) -> int:
+        """Write a key outside of any append, and give its new version.
+
+        Raises:
+            ToolError: the key is not at version `expected`, it cannot be a key, or the value is
+                not JSON.
+        """
+
+
+class Sweeping(Protocol):
+    """What keeps runs going when workers, messages or whole brokers are lost.
+
+    Whatever is handed out here is handed out to one caller, and again after `again_seconds` unless
+    it has been dealt with by then.
+    """
+
+    def admit_sweep(self, name: str, *, every_seconds: float) -> bool:
+        """Win the right to sweep now: one process of the fleet per `every_seconds`."""
+
+    def expired_steps(self, *, limit: int, again_seconds: float) -> tuple[ExpiredStep, ...]:
+        """Steps whose lease has run out: to be sent again, or to be judged."""
+
+    def unsent_steps(
+        self, *, limit: int, again_seconds: float, empty_queues: Sequence[str] = ()
+    ) -> tuple[UnsentStep, ...]:
+        """Steps that were never sent, or not claimed since: twice as late each time, but after two
+        seconds if their queue is known to be empty.
+        """
+
+    def due_timers(self, *, limit: int, again_seconds: float) -> tuple[DueTimer, ...]:
+        """Timers whose time has come; each comes back until it is cleared or its run has ended."""
+
+    def set_timer(self, run_id: str, what: str, seconds: float) -> None:
+        """Have an open run looked after in `seconds`; the same timer is only moved."""
+
+    def clear_timer(self, run_id: str, what: str) -> None:
+        """Nobody needs to look after the run for this."""
+
+    def unpublished(self, *, limit: int, again_seconds: float) -> tuple[str, ...]:
+        """Ended runs for whose end something waits that was not told so."""
+
+
+class Journal(RunReads, Approvals, Boards, Sweeping, Protocol):
     """Where runs are kept."""
 
     def open_run(self, run: NewRun) -> Opened:
@@ -156,32 +227,50 @@ class Journal(Protocol):
         """
 
     def claim(
-        self, run_id: str, step: str, *, owner: str, lease_seconds: float, known: int
+        self,
+        run_id: str,
+        step: str,
+        *,
+        owner: str,
+        lease_seconds: float,
+        known: int,
+        doubt: int | None = None,
     ) -> Claim:
-        """Take a step for a new attempt, with the events after number `known`."""
+        """Take a step for a new attempt, with the events after number `known`.
+
+        `doubt` is the attempt in doubt, or parked, that may be followed by another one after all.
+        A claim whose events this heartbit cannot read is given back before the error is raised.
+        """
 
     def append(self, append: Append) -> Appended:
         """Write an outcome.
 
         Raises:
-            LeaseLost: another attempt holds the step.
+            LeaseLost: another attempt holds the step, or it has its outcome.
+            BoardConflict: a key is not at the version that a write expects.
+            RunNotFound: there is no such run.
+            RunStateError: the id of a sub-run is taken, or the journal is shorter than expected.
         """
 
     def transaction(self) -> AbstractContextManager[Transaction]:
         """A transaction that is committed at the end of the block."""
 
-    def events(self, run_id: str, after: int = 0) -> tuple[Event, ...]:
-        """The events of a run, oldest first."""
+    def tool_transaction(self) -> AbstractContextManager[ToolTransaction]:
+        """The same, on a connection that is kept for tools with tables of their own."""
 
-    def run(self, run_id: str) -> RunRow:
-        """The row of a run.
+    def extend_leases(self, held: Sequence[L], lease_seconds: float) -> tuple[L, ...]:
+        """Renew leases; gives those that are still held. Never waits for others."""
 
-        Raises:
-            RunNotFound: there is none.
+    def release(self, run_id: str, step: str, attempt: int, *, delay: float = 0.0) -> None:
+        """Hand a step back that was not begun; the sweep sends it after `delay`."""
+
+    def take_dispatch(
+        self, run_id: str, steps: Sequence[str], *, again_seconds: float = 15.0
+    ) -> tuple[tuple[str, str], ...]:
+        """Win the right to send these steps, as (step, queue): each is won once.
+
+        A step that nobody claims is sent again by the sweep after `again_seconds`.
         """
-
-    def take_dispatch(self, run_id: str, steps: Sequence[str]) -> tuple[tuple[str, str], ...]:
-        """Win the right to send these steps, as (step, queue): each is won once."""
 
     def undispatched(self, run_id: str) -> tuple[str, ...]:
         """The steps of a run that were never sent."""
@@ -192,5 +281,16 @@ class Journal(Protocol):
     def complete(self, run_id: str) -> None:
         """The end of the run has been published."""
 
-    def request_cancel(self, run_id: str) -> tuple[str, ...]:
-        """Ask for the end of a run tree; gives the ids of its open runs."""
+    def request_cancel(
+        self, run_id: str, *, tenant: Tenant = EVERY_TENANT, again_seconds: float = 2.0
+    ) -> tuple[str, ...]:
+        """Ask for the end of a run tree; gives the ids of its open runs.
+
+        The timer `cancel` of each wakes it after `again_seconds`, should nobody else do it.
+
+        Raises:
+            RunNotFound: there is no such run.
+        """
+
+    def close(self) -> None:
+        """Let go of connections."""

@@ -5,74 +5,77 @@ All logic that must be atomic is in the functions of sql/schema.sql; this module
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import psycopg
-from psycopg.rows import TupleRow, dict_row
-from psycopg_pool import ConnectionPool
-
 from heartbit.core.agent import as_json, definition_hash
+from heartbit.core.delegation import BlackboardWrite
 from heartbit.core.events import Event
 from heartbit.core.messages import Json
-from heartbit.errors import JournalError, LeaseLost, RunNotFound, RunStateError
-from heartbit.stores.codec import VERSION, decode_event, encode_event
+from heartbit.errors import JournalError, RunNotFound, RunStateError
+from heartbit.stores.codec import VERSION, as_text, encode_event, encode_start
+from heartbit.stores.database import JOURNAL_CONNECTIONS, Connection, Database, value
 from heartbit.stores.journal import (
+    EVERY_TENANT,
     Append,
     Appended,
     Claim,
+    L,
     NewRun,
     NewStep,
     Opened,
     RunRow,
+    Tenant,
+    ToolTransaction,
     Transaction,
 )
+from heartbit.stores.postgres_approvals import PostgresApprovals
+from heartbit.stores.postgres_boards import PostgresBoards
+from heartbit.stores.postgres_runs import PostgresRuns, known_id, tenancy
+from heartbit.stores.postgres_sweep import PostgresSweeping
+from heartbit.stores.records import check_same
 from heartbit.stores.sql import queries
 
-FENCED = "HB001"
-Connection = psycopg.Connection[TupleRow]
 
+class PostgresJournal(PostgresRuns, PostgresApprovals, PostgresBoards, PostgresSweeping):
+    """A `Journal` in a database; nothing is connected before the first call."""
 
-class PostgresJournal:
-    """A `Journal` over a pool of connections; nothing is connected before the first call."""
-
-    def __init__(self, url: str, *, pool_size: int = 8) -> None:
-        self._pool: ConnectionPool[Connection] = ConnectionPool(
-            url,
-            min_size=1,
-            max_size=pool_size,
-            open=False,
-            kwargs={"autocommit": True, "application_name": "heartbit"},
-        )
+    def __init__(self, url: str, *, pool_size: int = JOURNAL_CONNECTIONS) -> None:
+        super().__init__(Database(url, pool_size=pool_size))
 
     def close(self) -> None:
-        """Close the connections; the journal can be used no more."""
-        self._pool.close()
+        """Close the connections."""
+        self._database.close()
 
     def open_run(self, run: NewRun) -> Opened:
         """Open a run, or find the one that is open under this id."""
-        with self._connection() as connection:
-            found = _value(
-                connection,
-                "open_run",
-                run=_text(_columns(run)),
-                definition=_text(as_json(run.definition)),
-                start=encode_event(run.start),
-                steps=_steps(run.steps),
-            )
+        found = self._database.value(
+            "open_run",
+            run=as_text(_columns(run)),
+            definition=as_text(as_json(run.definition)),
+            start=encode_start(run.start),
+            steps=_steps(run.steps),
+        )
         if not found["opened"]:
-            _check_same(run, found)
+            check_same(run, found["agent"], found["prompt_hash"], found["tenant_id"])
         return Opened(run_id=found["id"], opened=found["opened"], status=found["status"])
 
     def claim(
-        self, run_id: str, step: str, *, owner: str, lease_seconds: float, known: int
+        self,
+        run_id: str,
+        step: str,
+        *,
+        owner: str,
+        lease_seconds: float,
+        known: int,
+        doubt: int | None = None,
     ) -> Claim:
         """Take a step for a new attempt, with the events after number `known`."""
-        with self._connection() as connection:
-            found = _value(
+        if known_id(run_id) is None or "\0" in step:
+            return UNKNOWN
+        with self._database.connection() as connection:
+            found = value(
                 connection,
                 "claim",
                 run_id=run_id,
@@ -80,143 +83,198 @@ class PostgresJournal:
                 owner=owner,
                 lease_seconds=lease_seconds,
                 known=known,
+                doubt=doubt,
             )
+            if found["why"] == "unknown" and "seq" not in found:
+                return UNKNOWN
+            try:
+                events = self._decoded(connection, found["events"])
+            except JournalError:
+                if found["claimed"]:
+                    held = {"run_id": run_id, "step": step, "attempt": found["attempt"]}
+                    connection.execute(queries()["release"], held | {"delay": lease_seconds})
+                raise
         return Claim(
             why_not=found["why"],
             attempt=found["attempt"] or 0,
             status=found["status"],
             cancelled=found["cancelled"],
-            seq=found["seq"] or 0,
-            events=_events(found["events"]),
+            seq=found["seq"],
+            events=events,
         )
 
     def append(self, append: Append) -> Appended:
         """Write an outcome."""
-        with self._connection() as connection:
-            return _append(connection, append)
+        with self._database.connection() as connection:
+            return self._append(connection, append, append.board)
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
         """A transaction that is committed at the end of the block."""
-        with self._connection() as connection, connection.transaction():
-            yield _Transaction(connection)
+        with self._database.connection() as connection, connection.transaction():
+            transaction = _Transaction(self, connection)
+            yield transaction
+            transaction.write_boards()
 
-    def events(self, run_id: str, after: int = 0) -> tuple[Event, ...]:
-        """The events of a run, oldest first."""
-        with self._connection() as connection:
-            return _events(_value(connection, "events", run_id=run_id, after=after))
+    @contextmanager
+    def tool_transaction(self) -> Iterator[ToolTransaction]:
+        """The same, on a connection that is kept for tools with tables of their own."""
+        with self._database.tool_connection() as connection:
+            transaction = _Transaction(self, connection)
+            yield transaction
+            transaction.write_boards()
 
-    def run(self, run_id: str) -> RunRow:
-        """The row of a run."""
-        with self._connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
-            row = cursor.execute(queries()["run"], {"run_id": run_id}).fetchone()
-        if row is None:
-            raise RunNotFound(f"There is no run {run_id}.")
-        ids = ("parent_run_id", "root_run_id")
-        values = row | {name: str(row[name]) if row[name] else None for name in ids}
-        return RunRow(run_id=str(values.pop("id")), **values)
+    def extend_leases(self, held: Sequence[L], lease_seconds: float) -> tuple[L, ...]:
+        """Renew leases; gives those that are still held. Never waits for others."""
+        rows = self._database.rows(
+            "extend_leases",
+            pool="renewal",
+            lease_seconds=lease_seconds,
+            run_ids=[each.run_id for each in held],
+            steps=[each.step for each in held],
+            attempts=[each.attempt for each in held],
+        )
+        kept = {(str(run_id), step, attempt) for run_id, step, attempt in rows}
+        return tuple(e for e in held if (e.run_id, e.step, e.attempt) in kept)
 
-    def take_dispatch(self, run_id: str, steps: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    def release(self, run_id: str, step: str, attempt: int, *, delay: float = 0.0) -> None:
+        """Hand a step back that was not begun; the sweep sends it after `delay`."""
+        self._database.execute("release", run_id=run_id, step=step, attempt=attempt, delay=delay)
+
+    def take_dispatch(
+        self, run_id: str, steps: Sequence[str], *, again_seconds: float = 15.0
+    ) -> tuple[tuple[str, str], ...]:
         """Win the right to send these steps, as (step, queue): each is won once."""
-        rows = self._rows("take_dispatch", run_id=run_id, steps=list(steps))
+        rows = self._database.rows(
+            "take_dispatch", run_id=run_id, steps=list(steps), again_seconds=again_seconds
+        )
         return tuple((step, queue) for step, queue in rows)
 
     def undispatched(self, run_id: str) -> tuple[str, ...]:
         """The steps of a run that were never sent."""
-        return tuple(step for (step,) in self._rows("undispatched", run_id=run_id))
+        return tuple(step for (step,) in self._database.rows("undispatched", run_id=run_id))
 
     def set_completion(self, run_id: str, completion: Json) -> None:
         """Remember what waits for the end of the run; the first one stays."""
-        with self._connection() as connection:
-            parameters = {"run_id": run_id, "completion": _text(completion)}
-            connection.execute(queries()["set_completion"], parameters)
+        self._database.execute("set_completion", run_id=run_id, completion=as_text(completion))
 
     def complete(self, run_id: str) -> None:
         """The end of the run has been published."""
-        with self._connection() as connection:
-            connection.execute(queries()["complete"], {"run_id": run_id})
+        self._database.execute("complete", run_id=run_id)
 
-    def request_cancel(self, run_id: str) -> tuple[str, ...]:
+    def request_cancel(
+        self, run_id: str, *, tenant: Tenant = EVERY_TENANT, again_seconds: float = 2.0
+    ) -> tuple[str, ...]:
         """Ask for the end of a run tree; gives the ids of its open runs."""
-        return tuple(str(found) for (found,) in self._rows("request_cancel", run_id=run_id))
+        if known_id(run_id) is not None:
+            ((exists, still_open),) = self._database.rows(
+                "request_cancel", run_id=run_id, again_seconds=again_seconds, **tenancy(tenant)
+            )
+            if exists:
+                return tuple(str(each) for each in still_open)
+        raise RunNotFound(f"There is no run {run_id}.")
 
-    def _rows(self, query: str, **parameters: Any) -> list[TupleRow]:
-        with self._connection() as connection:
-            return connection.execute(queries()[query], parameters).fetchall()
-
-    @contextmanager
-    def _connection(self) -> Iterator[Connection]:
-        """A connection of the pool; what psycopg says of a failure becomes ours, in one place."""
-        try:
-            if self._pool.closed:
-                self._pool.open()
-            with self._pool.connection() as connection:
-                yield connection
-        except psycopg.Error as error:
-            raise _mapped(error) from error
+    def _append(
+        self, connection: Connection, append: Append, board: Sequence[BlackboardWrite]
+    ) -> Appended:
+        if known_id(append.run_id) is None:
+            raise RunNotFound(f"There is no run {append.run_id}.")
+        found = value(connection, "append", **_parameters(append, board))
+        if found["ok"]:
+            return Appended(ok=True, seq=found["seq"])
+        if found["why"] == "unknown":
+            raise RunNotFound(f"There is no run {append.run_id}.")
+        if found["why"] == "ahead":
+            raise RunStateError(
+                f"The journal of run {append.run_id} is shorter than this process has seen; the "
+                "database seems to be an older copy. Restart the workers."
+            )
+        behind = self._decoded(connection, found["events"])
+        return Appended(ok=False, ended=found["why"] == "ended", behind=behind)
 
 
 class _Transaction:
-    """Appends on one connection."""
+    """Appends on one connection; blackboards, which many runs share, are written at the end."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, journal: PostgresJournal, connection: Connection) -> None:
         self.connection = connection
+        self._journal = journal
+        self._boards: list[tuple[str, Sequence[BlackboardWrite]]] = []
 
     def append(self, append: Append) -> Appended:
         """Write an outcome; it counts when the transaction is committed."""
-        return _append(self.connection, append)
+        appended = self._journal._append(self.connection, append, ())
+        if appended.ok and append.board:
+            self._boards.append((append.run_id, append.board))
+        return appended
+
+    def events(self, run_id: str, after: int = 0) -> tuple[Event, ...]:
+        """The events of a run after a number."""
+        return self._journal.events_on(self.connection, run_id, after, EVERY_TENANT)
+
+    def run(self, run_id: str) -> RunRow:
+        """The row of a run."""
+        return self._journal.run_on(self.connection, run_id, EVERY_TENANT)
+
+    def write_boards(self) -> None:
+        """What the appends of this transaction leave on blackboards."""
+        for run_id, writes in self._boards:
+            value(self.connection, "board_writes", run_id=run_id, **_board("", writes))
 
 
-def _mapped(error: psycopg.Error) -> JournalError:
-    if error.sqlstate == FENCED:
-        return LeaseLost()
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return JournalError(f"The journal's database could not do it: {reason}")
+UNKNOWN = Claim(why_not="unknown", attempt=0, status=None, cancelled=False, seq=0, events=())
 
 
-def _append(connection: Connection, append: Append) -> Appended:
-    change = append.change
-    found = _value(
-        connection,
-        "append",
-        run_id=append.run_id,
-        expected=append.expected,
-        step=append.step,
-        attempt=append.attempt,
-        verdict=append.verdict,
-        event_steps=[event.step for event in append.events],
-        types=[event.type for event in append.events],
-        v=VERSION,
-        payloads=[encode_event(event) for event in append.events],
-        steps=_steps(append.steps),
-        board_scopes=[write.scope for write in append.board],
-        board_keys=[write.key for write in append.board],
-        board_values=[_text(write.value) for write in append.board],
-        runs=[_text(_columns(run)) for run in append.runs],
-        definitions=[_text(as_json(run.definition)) for run in append.runs],
-        starts=[encode_event(run.start) for run in append.runs],
-        run_steps=[_steps(run.steps) for run in append.runs],
-        status=change.status if change else None,
-        output=_text(change.output) if change and change.output is not None else None,
-    )
-    if found["ok"]:
-        return Appended(ok=True, seq=found["seq"])
-    if found["why"] == "unknown":
-        raise RunNotFound(f"There is no run {append.run_id}.")
-    return Appended(ok=False, ended=found["why"] == "ended", behind=_events(found["events"]))
+def _parameters(append: Append, board: Sequence[BlackboardWrite]) -> dict[str, Any]:
+    approval, change = append.approval, append.change
+    return {
+        "run_id": append.run_id,
+        "expected": append.expected,
+        "step": append.step,
+        "attempt": append.attempt,
+        "verdict": append.verdict,
+        "park": append.park,
+        "event_steps": [event.step for event in append.events],
+        "types": [event.type for event in append.events],
+        "v": VERSION,
+        "payloads": [encode_event(event) for event in append.events],
+        "steps": _steps(append.steps),
+        "runs": [as_text(_columns(run)) for run in append.runs],
+        "definitions": [as_text(as_json(run.definition)) for run in append.runs],
+        "starts": [encode_start(run.start) for run in append.runs],
+        "run_steps": [_steps(run.steps) for run in append.runs],
+        "approval": as_text(_asked(append)) if approval else None,
+        "calls": as_text(as_json(approval.calls)) if approval else None,
+        "timers": as_text([{"what": w, "seconds": s} for w, s in append.timers.items()]),
+        "clear": list(append.cleared),
+        "status": change.status if change else None,
+        "output": as_text(change.output) if change and change.output is not None else None,
+        **_board("board_", board),
+    }
 
 
-def _value(connection: Connection, query: str, **parameters: Any) -> Any:
-    row = connection.execute(queries()[query], parameters).fetchone()
-    return row[0] if row else None
+def _asked(append: Append) -> Json:
+    approval = append.approval
+    assert approval is not None  # noqa: S101 - the caller has looked
+    return {
+        "step": approval.step,
+        "agent": approval.agent,
+        "calls_hash": approval.calls_hash,
+        "expires_seconds": approval.expires_seconds,
+    }
 
 
-def _events(stored: list[Json]) -> tuple[Event, ...]:
-    return tuple(decode_event(each["payload"], each["v"]) for each in stored)
+def _board(prefix: str, writes: Sequence[BlackboardWrite]) -> dict[str, Any]:
+    return {
+        f"{prefix}scopes": [write.scope for write in writes],
+        f"{prefix}keys": [write.key for write in writes],
+        f"{prefix}values": [as_text(write.value) for write in writes],
+        f"{prefix}expected": [write.expected_version for write in writes],
+    }
 
 
 def _steps(steps: Sequence[NewStep]) -> str:
-    return _text([as_json(step) for step in steps])
+    return as_text([as_json(step) for step in steps])
 
 
 def _columns(run: NewRun) -> Json:
@@ -227,7 +285,8 @@ def _columns(run: NewRun) -> Json:
         "root_run_id": run.root_run_id,
         "step_in_parent": run.step_in_parent,
         "agent": run.definition.name,
-        "prompt_hash": _hash(run.start.prompt),
+        "title": run.title,
+        "prompt_hash": run.prompt_hash,
         "definition_hash": definition_hash(run.definition),
         "tenant_id": run.tenant_id,
         "user_id": run.user_id,
@@ -235,20 +294,3 @@ def _columns(run: NewRun) -> Json:
         "timeout_seconds": run.definition.run_timeout_seconds,
         "v": VERSION,
     }
-
-
-def _check_same(run: NewRun, found: Json) -> None:
-    asked = (run.definition.name, _hash(run.start.prompt), run.tenant_id)
-    if asked != (found["agent"], found["prompt_hash"], found["tenant_id"]):
-        raise RunStateError(
-            f"The id {run.task_id} belongs to another run: same id, but another prompt, agent or "
-            "tenant. Give every task an id of its own."
-        )
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
-
-
-def _text(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"))

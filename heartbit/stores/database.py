@@ -1,0 +1,159 @@
+"""Connections to PostgreSQL: three pools per process, and named queries on them.
+
+Nothing here keeps state in a session: no prepared statements, no settings that outlive their
+transaction. So a pooler that hands connections from one transaction to the next may stand between.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.rows import TupleRow, dict_row
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from heartbit.stores.failures import mapped
+from heartbit.stores.sql import queries
+
+Connection = psycopg.Connection[TupleRow]
+Pool = ConnectionPool[Connection]
+
+JOURNAL_CONNECTIONS = 8
+TOOL_CONNECTIONS = 4
+TOOL_IDLE_SECONDS = 60
+WAIT_SECONDS = 30.0
+# A network that swallows everything must not hold a worker for the minutes TCP would wait.
+CONNECTION_DEFAULTS: dict[str, Any] = {
+    "application_name": "heartbit",
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+
+
+class Database:
+    """The connections of one process to one database; nothing is connected before the first use.
+
+    A forked child makes pools of its own. The renewal of leases has one connection to itself, and
+    tools with tables of their own have theirs, so that neither waits behind the journal.
+    """
+
+    def __init__(self, url: str, *, pool_size: int = JOURNAL_CONNECTIONS) -> None:
+        with mapped():
+            self._parameters = CONNECTION_DEFAULTS | conninfo_to_dict(url)
+        self._sizes = {"journal": pool_size, "renewal": 1, "tools": TOOL_CONNECTIONS}
+        self._pools: dict[str, Pool] = {}
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Close all connections; a later use opens new ones."""
+        with self._lock:
+            pools, self._pools = self._pools, {}
+        for pool in pools.values():
+            pool.close()
+
+    @contextmanager
+    def connection(self, pool: str = "journal") -> Iterator[Connection]:
+        """A connection in autocommit mode; what psycopg says of a failure becomes ours."""
+        with mapped():
+            try:
+                with self._pool(pool).connection() as connection:
+                    yield connection
+            except PoolTimeout as error:
+                raise self._why_not() or error from error
+
+    @contextmanager
+    def tool_connection(self) -> Iterator[Connection]:
+        """A connection inside a transaction that ends by itself if a tool forgets it."""
+        with self.connection("tools") as connection, connection.transaction():
+            connection.execute(
+                "select set_config('idle_in_transaction_session_timeout', %s, true)",
+                [f"{TOOL_IDLE_SECONDS}s"],
+            )
+            yield connection
+
+    def value(self, query: str, **parameters: Any) -> Any:
+        """The first column of the only row of a named query; None without a row."""
+        with self.connection() as connection:
+            return value(connection, query, **parameters)
+
+    def rows(self, query: str, *, pool: str = "journal", **parameters: Any) -> list[TupleRow]:
+        """All rows of a named query."""
+        with self.connection(pool) as connection:
+            return connection.execute(queries()[query], parameters).fetchall()
+
+    def records(self, query: str, **parameters: Any) -> list[dict[str, Any]]:
+        """All rows of a named query, by the names of their columns."""
+        with self.connection() as connection:
+            return records(connection, query, **parameters)
+
+    def execute(self, query: str, **parameters: Any) -> int:
+        """Run a named query; gives how many rows it touched."""
+        with self.connection() as connection:
+            return connection.execute(queries()[query], parameters).rowcount
+
+    def _pool(self, name: str) -> Pool:
+        with self._lock:
+            if self._pid != os.getpid():
+                self._pools, self._pid = {}, os.getpid()
+            if name not in self._pools:
+                self._connect().close()  # a wrong url is told at once, not after a timeout
+                self._pools[name] = self._make(self._sizes[name])
+            return self._pools[name]
+
+    def _make(self, size: int) -> Pool:
+        return ConnectionPool(
+            kwargs=self._parameters | {"autocommit": True, "prepare_threshold": None},
+            min_size=min(1, size),
+            max_size=size,
+            open=True,
+            timeout=WAIT_SECONDS,
+            num_workers=1,
+            check=still_there,
+        )
+
+    def _connect(self) -> Connection:
+        return psycopg.connect(**self._parameters, autocommit=True)
+
+    def _why_not(self) -> psycopg.Error | None:
+        """Why the pool has no connection: None if the server would give one."""
+        try:
+            self._connect().close()
+        except psycopg.Error as error:
+            return error
+        return None
+
+
+def value(connection: Connection, query: str, **parameters: Any) -> Any:
+    """The first column of the only row of a named query; None without a row."""
+    row = connection.execute(queries()[query], parameters).fetchone()
+    return row[0] if row else None
+
+
+def records(connection: Connection, query: str, **parameters: Any) -> list[dict[str, Any]]:
+    """All rows of a named query, by the names of their columns."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(queries()[query], parameters).fetchall()
+
+
+def still_there(connection: Connection) -> None:
+    """Refuse a connection that the server has closed: a server only speaks unasked to say that.
+
+    Looks at the socket and nothing else, which costs no round trip.
+
+    Raises:
+        OperationalError: something has arrived.
+    """
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    if poll.poll(0):
+        raise psycopg.OperationalError("the server has closed the connection")
