@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 from heartbit.core.agent import as_json
@@ -66,6 +67,18 @@ def run_output(
         error=state.error,
         error_code=state.error_code,
         pending=pending,
+    )
+
+
+def including(output: RunOutput, unfinished: Iterable[RunOutput]) -> RunOutput:
+    """The output with what these sub-runs, which its run does not count yet, have used so far."""
+    every = (output, *unfinished)
+    costs = [each.cost_usd for each in every]
+    return replace(
+        output,
+        usage=sum((each.usage for each in every), Usage()),
+        tool_calls_made=sum(each.tool_calls_made for each in every),
+        cost_usd=None if None in costs else sum(cost for cost in costs if cost is not None),
     )
 
 

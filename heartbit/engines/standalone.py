@@ -29,7 +29,13 @@ from heartbit.core.events import (
     SubRunFinished,
 )
 from heartbit.core.messages import Json
-from heartbit.core.result import PendingApproval, RunOutput, pending_approval, run_output
+from heartbit.core.result import (
+    PendingApproval,
+    RunOutput,
+    including,
+    pending_approval,
+    run_output,
+)
 from heartbit.core.run import advance
 from heartbit.core.state import RunState
 from heartbit.core.stream import RunIdentity, event_entry, text_delta, turn_restarted
@@ -117,7 +123,12 @@ class StandaloneRun:
         status = self.state.status
         if status == "running" and pending:
             status = "waiting"
-        return run_output(self.identity.run_id, self.state, status, pending)
+        output = run_output(self.identity.run_id, self.state, status, pending)
+        return including(output, (child.output for child in self._unfinished.values()))
+
+    @property
+    def _unfinished(self) -> dict[str, StandaloneRun]:
+        return {step: child for step, child in self.children.items() if not child.state.ended}
 
     @property
     def pending(self) -> tuple[PendingApproval, ...]:
@@ -241,6 +252,9 @@ class StandaloneRun:
         for outcome in await self._stop_tasks():
             if isinstance(outcome, SubRunFinished):
                 await self._append(outcome)
+        for step, waiting in self._unfinished.items():
+            await waiting._end_cancelled()
+            await self._append(_sub_run_finished(step, waiting))
 
     async def _stop_tasks(self) -> list[Event | BaseException | None]:
         tasks = list(self._tasks)
@@ -264,8 +278,8 @@ class StandaloneRun:
         try:
             await child.drive()
         except asyncio.CancelledError:
-            return sub_run_finished(command, child.output)
-        return sub_run_finished(command, child.output) if child.state.ended else None
+            return _sub_run_finished(command.step, child)
+        return _sub_run_finished(command.step, child) if child.state.ended else None
 
     def _make_outside(self) -> Outside:
         world = self._world
@@ -332,12 +346,12 @@ def _tell(listener: Callable[[T], None], value: T) -> None:
         raise _ListenerFailed(error) from error
 
 
-def sub_run_finished(command: StartSubRun, output: RunOutput) -> SubRunFinished:
-    """How the end of a sub-run is told to its parent."""
+def _sub_run_finished(step: str, run: StandaloneRun) -> SubRunFinished:
+    output = run.output
     return SubRunFinished(
-        step=command.step,
+        step=step,
         sub_run_id=output.run_id,
-        sub_agent=command.definition.name,
+        sub_agent=run.identity.agent,
         status=output.status,
         result=output.result,
         error=output.error,

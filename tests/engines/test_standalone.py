@@ -594,6 +594,55 @@ def test_questions_are_put_one_at_a_time() -> None:
     assert ("waiting", {"ada", "bob"}) == (run.output.status, {p.agent for p in run.output.pending})
 
 
+def adder_team(*hanging: Tool) -> tuple[AgentDefinition, ScriptedProvider]:
+    """A chief; ada, who must ask before she adds; and bob, who may."""
+    tools = (ADD.spec, *(each.spec for each in hanging))
+    ada = AgentDefinition(name="ada", system_prompt="ada", tools=tools, approve=True)
+    bob = AgentDefinition(name="bob", system_prompt="bob", tools=tools)
+
+    def reply(request: ModelRequest) -> Said:
+        if "chief" in request.system:
+            return call("delegate_task", tasks=TASKS)
+        if request.system == "ada":
+            return call("add", a=1, b=2)
+        return call("hang") if hanging else "Done."
+
+    chief = AgentDefinition(name="chief", system_prompt="I am the chief.", delegates=(ada, bob))
+    return chief, ScriptedProvider(reply)
+
+
+def test_the_output_of_a_waiting_run_counts_what_its_waiting_sub_runs_have_used() -> None:
+    """The tokens are spent, whether the human answers or not."""
+    chief, provider = adder_team()
+    run = opened(provider, chief, [ADD])
+    run_clean(run.drive())
+    ada, bob = run.children.values()
+    own = run.events[1].completion.usage  # type: ignore[union-attr]
+    assert "waiting" == run.output.status
+    assert own + ada.output.usage + bob.output.usage == run.output.usage
+    assert 1 + 1 + 0 == run.output.tool_calls_made
+
+
+def test_cancelling_a_run_ends_its_waiting_sub_runs_too() -> None:
+    """One that waits for a human is under way like any other."""
+    running = asyncio.Event()
+
+    async def wait(arguments: Json, context: ToolContext) -> ToolOutput:
+        running.set()
+        return await asyncio.get_running_loop().create_future()
+
+    hang = BoundTool(spec=make_tool("hang", lambda: "").spec, run=wait)
+    chief, provider = adder_team(hang)
+    run = opened(provider, chief, [ADD, hang])
+    run_clean(cancelled(run, running.wait))
+    assert_cancelled(run)
+    for child in run.children.values():
+        assert_cancelled(child)
+    own = run.events[1].completion.usage  # type: ignore[union-attr]
+    spent = [child.output.usage for child in run.children.values()]
+    assert sum(spent, own) == run.output.usage
+
+
 def test_a_run_id_and_those_of_its_sub_runs_can_be_foreseen() -> None:
     """The id of a sub-run follows from its parent's and its step, on every attempt."""
 
