@@ -2,68 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
-import types
 import typing
-from functools import cache
-from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heartbit.core.agent import AgentDefinition, as_json
+from heartbit.core.agent import as_json
 from heartbit.core.events import Event, ModelReplied, RunFinished, RunStarted, ToolReturned
 from heartbit.errors import JournalError
 from heartbit.stores.codec import VERSION, decode_event, encode_event
+from tests.support.event_values import values_of
 from tests.support.journals import SOLO, call, replied
 
-ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=8)
-NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
-ANY_JSON = st.recursive(
-    st.none() | st.booleans() | NUMBERS | ANY_TEXT,
-    lambda values: st.lists(values, max_size=3) | st.dictionaries(ANY_TEXT, values, max_size=3),
-    max_leaves=5,
-)
-PLAIN: dict[Any, st.SearchStrategy[Any]] = {
-    str: ANY_TEXT,
-    int: st.integers(),
-    float: st.floats(allow_nan=False, allow_infinity=False),
-    bool: st.booleans(),
-    type(None): st.none(),
-    Any: ANY_JSON,
-}
 KINDS: tuple[type, ...] = typing.get_args(Event)
 
 
-@cache
-def values_of(kind: Any) -> st.SearchStrategy[Any]:
-    """Any value of a type: read from the annotations, so that no event is forgotten."""
-    if kind in PLAIN:
-        return PLAIN[kind]
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        return st.deferred(lambda: _dataclass(kind))
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin is typing.Literal:
-        return st.sampled_from(arguments)
-    if origin in (typing.Union, types.UnionType):
-        return st.one_of(*map(values_of, arguments))
-    if origin is tuple:
-        return st.lists(values_of(arguments[0]), max_size=2).map(tuple)
-    assert dict is origin, kind
-    return st.dictionaries(ANY_TEXT, ANY_JSON, max_size=2)
-
-
-def _dataclass(kind: type) -> st.SearchStrategy[Any]:
-    hints = typing.get_type_hints(kind)
-    names = [f.name for f in dataclasses.fields(kind) if f.init]
-    members = {name: values_of(hints[name]) for name in names}
-    if kind is AgentDefinition:  # the hierarchy is flat
-        members["delegates"] = st.just(()) | st.just((SOLO,))
-    return st.builds(kind, **members)
-
-
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+@settings(max_examples=50, deadline=None)
 @given(st.data())
 def test_an_event_survives_its_encoding(kind: type, data: st.DataObject) -> None:
     """Whatever it holds: NUL, lone surrogates, any JSON value."""

@@ -25,6 +25,7 @@ from tests.support.parity import (
     make_tool,
     once,
     result_says,
+    told,
 )
 
 LOOK = make_tool("look", lambda: "seen")
@@ -69,8 +70,8 @@ def _asked_first(got: Outcome) -> None:
 
 
 def _first_match(got: Outcome) -> None:
-    told = "Permission denied for tool 'bash': a rule forbids this call."
-    assert {"1/tool/0": told, "1/tool/1": "ran ls", "1/tool/2": "3"} == _contents(got)
+    denied = "Permission denied for tool 'bash': a rule forbids this call."
+    assert {"1/tool/0": denied, "1/tool/1": "ran ls", "1/tool/2": "3"} == _contents(got)
     assert [True, None, None] == [r.get("is_error") for r in got.asked[1].results]
     assert [] == got.events(ApprovalRequested)
 
@@ -176,6 +177,18 @@ def _sub_waits(got: Outcome) -> None:
     assert {} == _contents(got, "1/sub/0")
 
 
+def _two_commands(asked: Asked) -> Reply:
+    if asked.turn == 3:
+        return Reply(text=told(asked))
+    return calls(("bash", {"command": ["ls", "cat secret"][asked.turn - 1]}))
+
+
+def _denied_without_asking(got: Outcome) -> None:
+    assert 1 == len(got.events(ApprovalRequested))
+    assert "ran ls" == _contents(got)["1/tool/0"]
+    assert "a rule forbids this call" in str(got.output.result)
+
+
 def _nothing_ran(got: Outcome) -> None:
     assert not [text for text in _contents(got).values() if text.startswith("ran")]
     assert [NOT_FOUND in text for text in _contents(got).values()] == [True, True]
@@ -268,6 +281,14 @@ SCRIPTS = [
         ),
         tools=TOOLS,
         decide=_always("deny"),
+    ),
+    Script(
+        name="what a rule denies is neither asked about nor ever always allowed",
+        agent=replace(SECRETS, approve=True),
+        answer=_two_commands,
+        expect=_denied_without_asking,
+        tools=TOOLS,
+        decide=_each(lambda arguments: Decision(position=0, verdict="approve", always=True)),
     ),
     Script(
         name="with nobody to ask the run waits for exactly the asked calls and the others run",
