@@ -15,7 +15,7 @@ class Exchange(NamedTuple):
     answer: str
 
 
-def with_history(earlier: Sequence[Exchange], line: str, max_bytes: int = MAX_BYTES) -> str:
+def with_earlier(earlier: Sequence[Exchange], line: str, max_bytes: int = MAX_BYTES) -> str:
     """`line` as a prompt, after as many of the last exchanges as fit into `max_bytes`."""
     if not earlier:
         return line
@@ -29,5 +29,5 @@ def with_history(earlier: Sequence[Exchange], line: str, max_bytes: int = MAX_BY
         told.insert(0, text)
     if len(told) < len(earlier):
         told.insert(0, f"({len(earlier) - len(told)} earlier exchanges are left out.)")
-    history = "\n\n".join(told)
-    return f"The conversation so far:\n\n{history}\n\nThe user now says:\n\n{line}"
+    before = "\n\n".join(told)
+    return f"The conversation so far:\n\n{before}\n\nThe user now says:\n\n{line}"

@@ -6,7 +6,7 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 
-from heartbit.cli.conversation import Exchange, with_history
+from heartbit.cli.conversation import Exchange, with_earlier
 from heartbit.cli.display import Display
 from heartbit.cli.ending import CANCELLED
 from heartbit.cli.interrupts import Interrupts
@@ -49,7 +49,7 @@ async def _talk(
         if not line:
             return 0
         display.start_run()
-        output = await interrupts.watch(drive(orchestrator, with_history(said, line)))
+        output = await interrupts.watch(drive(orchestrator, with_earlier(said, line)))
         display.report(output)
         if display.out.failure is not None:
             return exit_code(output, display)

@@ -207,3 +207,24 @@ def test_text_that_the_encoding_of_stdout_lacks_is_escaped(tmp_path: Path) -> No
         configure(tmp_path, server.url)
         done = heartbit("run", "Go on", cwd=tmp_path, env={"PYTHONIOENCODING": "ascii"})
     assert (0, "5 \\u20ac \\u2192 ok\n") == (done.code, done.out)
+
+
+def test_an_mcp_server_that_cannot_be_reached_is_a_warning_in_one_line(tmp_path: Path) -> None:
+    """The run goes on without its tools."""
+    with ModelServer(["Without tools."]) as server:
+        path = configure(tmp_path, server.url)
+        path.write_text(path.read_text() + 'mcp_servers = ["http://127.0.0.1:9/mcp"]\n')
+        done = heartbit("run", "Go on", cwd=tmp_path)
+    assert (0, "Without tools.\n") == (done.code, done.out)
+    (warning,) = [line for line in done.notes if line.startswith("warning: ")]
+    assert "127.0.0.1:9" in warning
+    assert "Traceback" not in done.err
+
+
+def test_a_warning_about_the_configuration_is_one_line(tmp_path: Path) -> None:
+    """Settings of parts that are not built yet, for instance."""
+    with ModelServer(["Fine."]) as server:
+        configure(tmp_path, server.url, more='[memory]\ntype = "in_memory"\n')
+        done = heartbit("run", "Go on", cwd=tmp_path)
+    assert "warning: heartbit.toml: [memory] is not used yet" == done.notes[0]
+    assert "Fine.\n" == done.out

@@ -98,6 +98,7 @@ def celery(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_the_commands_are_there_inside_celery(tmp_path: Path) -> None:
     """The same ones, with the same exit codes and no traceback."""
     from importlib.metadata import entry_points

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heartbit.cli.approver import parse_answer, parse_arguments
-from heartbit.cli.conversation import Exchange, with_history
+from heartbit.cli.conversation import Exchange, with_earlier
 from heartbit.cli.keyboard import Keyboard
 from heartbit.cli.lines import progress_line
 from heartbit.cli.sink import Sink
@@ -111,13 +111,13 @@ def test_edited_arguments_must_be_a_json_object(text: str) -> None:
 
 def test_a_conversation_of_one_line_is_the_line() -> None:
     """Nothing is put around the first prompt."""
-    assert "Hello" == with_history([], "Hello")
+    assert "Hello" == with_earlier([], "Hello")
 
 
 def test_a_conversation_tells_all_that_fits_and_how_much_does_not() -> None:
     """The oldest exchanges go first."""
     said = [Exchange(f"question {n}", "ä" * 100) for n in range(10)]
-    prompt = with_history(said, "And now?", max_bytes=700)
+    prompt = with_earlier(said, "And now?", max_bytes=700)
     assert prompt.endswith("The user now says:\n\nAnd now?")
     assert "question 9" in prompt
     assert "question 6" not in prompt
@@ -129,7 +129,7 @@ def test_a_conversation_never_grows_beyond_its_bytes(
     said: list[tuple[str, str]], max_bytes: int
 ) -> None:
     """Apart from the words around it."""
-    prompt = with_history([Exchange(*each) for each in said], "now", max_bytes)
+    prompt = with_earlier([Exchange(*each) for each in said], "now", max_bytes)
     around = 200 + 2 * len(said)
     assert len(prompt.encode(errors="replace")) <= max_bytes + around
 
