@@ -270,14 +270,19 @@ def _decided(state: RunState, opened: OpenCall, decision: Decision) -> OpenCall:
 
 def _edited(state: RunState, opened: OpenCall, decision: Decision) -> OpenCall:
     call = replace(opened.call, arguments=decision.arguments or {}, malformed=None)
-    problem = _problem(state, find(state.tools, call.name), call)
-    if decide(state.definition.permissions, call.name, call.arguments) == "deny":
-        problem = problem or _denial(call)
-    if problem:
+    if problem := edit_problem(state, call):
         return replace(opened, fate="refuse", reason=f"The reviewer's edit was not run: {problem}")
     arguments = json.dumps(call.arguments, ensure_ascii=False)
     note = f"[A human reviewer changed the arguments to {arguments}]\n"
     return replace(opened, call=call, fate=_work(call), note=note)
+
+
+def edit_problem(state: RunState, call: ToolCall) -> str:
+    """Why a call that a reviewer has edited cannot be run; empty if it can."""
+    problem = _problem(state, find(state.tools, call.name), call)
+    if not problem and decide(state.definition.permissions, call.name, call.arguments) == "deny":
+        return _denial(call)
+    return problem
 
 
 def _lesson(opened: OpenCall, decision: Decision) -> tuple[PermissionRule, ...]:

@@ -22,14 +22,14 @@ from heartbit.core.commands import (
     Summarise,
 )
 from heartbit.core.delegation import BlackboardWrite
-from heartbit.core.events import Event, RunStarted, RunStatus
+from heartbit.core.events import ApprovalRequested, Event, RunStarted, RunStatus
 from heartbit.core.result import run_output
 from heartbit.core.run import Progress, follow
 from heartbit.core.state import RunState
 from heartbit.core.tools import ToolSpec
 from heartbit.engines.ids import sub_run_id
 from heartbit.engines.perform import settle
-from heartbit.stores.journal import Append, Change, NewRun, NewStep
+from heartbit.stores.journal import Append, Change, NewApproval, NewRun, NewStep
 
 START_QUEUE = "heartbit.start"
 MODEL_QUEUE = "heartbit.llm"
@@ -91,6 +91,7 @@ def plan_outcome(
             verdict=verdict,
             steps=_steps(opened, from_sub_run=event.type == "sub_run_finished"),
             board=board,
+            approval=_approval(events, after.state),
             runs=[open_sub_run(place, c) for c in opened if isinstance(c, StartSubRun)],
             change=_change(place, after.state),
         ),
@@ -106,6 +107,14 @@ def _settled(after: Progress, before: Progress, queued: Sequence[Event]) -> list
         for step, command in after.commands.items()
         if isinstance(command, RefuseCall | AskApproval | Finish) and step not in waiting
     ]
+
+
+def _approval(events: Sequence[Event], state: RunState) -> NewApproval | None:
+    """The question that these events ask; a turn asks one at most."""
+    asked = next((event for event in events if isinstance(event, ApprovalRequested)), None)
+    if asked is None:
+        return None
+    return NewApproval(step=asked.step, agent=state.definition.name, calls=asked.calls)
 
 
 def _steps(commands: Sequence[Command], *, from_sub_run: bool = False) -> list[NewStep]:
