@@ -1,4 +1,4 @@
-"""The HEARTBIT_* variables: which key each one sets, and how its text is read.
+"""The variables that set something: which key each one sets, and how its text is read.
 
 Only the mapping that is passed in is looked at.
 """
@@ -90,6 +90,10 @@ VARIABLES = (
     Variable(name="HEARTBIT_REASONING_EFFORT", path=("orchestrator", "reasoning_effort")),
     Variable(name="HEARTBIT_TOOL_PROFILE", path=("orchestrator", "tool_profile")),
     Variable(name="HEARTBIT_ROUTING", path=("orchestrator", "routing")),
+    Variable(name="HEARTBIT_DATABASE_URL", path=("database", "url")),
+    # Celery reads these two by itself, and before any file
+    Variable(name="CELERY_BROKER_URL", path=("celery", "broker_url")),
+    Variable(name="CELERY_RESULT_BACKEND", path=("celery", "result_backend")),
 )
 
 
