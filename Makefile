@@ -17,7 +17,7 @@ export RUN_PROMPT
 unexport PROMPT
 
 .DEFAULT_GOAL := check
-.PHONY: setup check lint fmt test slow bench run docs sloc pins
+.PHONY: setup check lint fmt test slow bench run docs sloc pins migration
 
 setup: $(STAMP)
 
@@ -68,6 +68,9 @@ docs: setup
 
 sloc: setup
 	@$(BIN)/python scripts/house.py
+
+migration: setup
+	@$(BIN)/python scripts/migration.py '$(name)'
 
 # The newest versions that fit pyproject.toml, as a pip in a fresh environment finds them.
 pins:

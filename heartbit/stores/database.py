@@ -48,7 +48,7 @@ class Database:
 
     def __init__(self, url: str, *, pool_size: int = JOURNAL_CONNECTIONS) -> None:
         with mapped():
-            self._parameters = CONNECTION_DEFAULTS | conninfo_to_dict(url)
+            self._parameters = parameters_of(url)
         self._sizes = {"journal": pool_size, "renewal": 1, "tools": TOOL_CONNECTIONS}
         self._pools: dict[str, Pool] = {}
         self._pid = os.getpid()
@@ -106,7 +106,9 @@ class Database:
             if self._pid != os.getpid():
                 self._pools, self._pid = {}, os.getpid()
             if name not in self._pools:
-                self._connect().close()  # a wrong url is told at once, not after a timeout
+                _connect(
+                    self._parameters
+                ).close()  # a wrong url is told at once, not after a timeout
                 self._pools[name] = self._make(self._sizes[name])
             return self._pools[name]
 
@@ -121,16 +123,27 @@ class Database:
             check=still_there,
         )
 
-    def _connect(self) -> Connection:
-        return psycopg.connect(**self._parameters, autocommit=True)
-
     def _why_not(self) -> psycopg.Error | None:
         """Why the pool has no connection: None if the server would give one."""
         try:
-            self._connect().close()
+            _connect(self._parameters).close()
         except psycopg.Error as error:
             return error
         return None
+
+
+def connect(url: str) -> Connection:
+    """One connection of its own, in autocommit mode."""
+    return _connect(parameters_of(url))
+
+
+def parameters_of(url: str) -> dict[str, Any]:
+    """What a url says, and our habits for what it does not say."""
+    return CONNECTION_DEFAULTS | conninfo_to_dict(url)
+
+
+def _connect(parameters: dict[str, Any]) -> Connection:
+    return psycopg.connect(**parameters, autocommit=True)
 
 
 def value(connection: Connection, query: str, **parameters: Any) -> Any:

@@ -27,6 +27,13 @@ _MIGRATE = (
     "again."
 )
 _NOT_TEXT = "The journal cannot keep an id or a name with NUL or half a character; choose another."
+_NO_URL = (
+    "The database's url cannot be understood; it looks like postgresql://user:password@host/name."
+)
+_NO_VECTOR = (
+    "The database server has no pgvector; install the extension `vector` (0.7 or newer) on the "
+    "server, then run `heartbit migrate` again."
+)
 _TRY_AGAIN = "The database gave this up for another transaction; it is safe to try again."
 
 SENTENCES: Mapping[str, tuple[type[JournalError], str]] = {
@@ -70,10 +77,6 @@ SENTENCES: Mapping[str, tuple[type[JournalError], str]] = {
     "57P01": (JournalUnavailable, "The database is being shut down; try again when it is back."),
     "57P02": (JournalUnavailable, "The database has crashed; try again when it is back."),
     "57P03": (JournalUnavailable, "The database is starting up; try again in a moment."),
-    "58P01": (
-        JournalError,
-        "The database server has no pgvector; install the extension `vector` on the server.",
-    ),
     "HB001": (LeaseLost, ""),
     "HB003": (
         RunStateError,
@@ -122,17 +125,27 @@ def explained(error: psycopg.Error) -> HeartbitError:
     if code is not None and code in SENTENCES:
         kind, sentence = SENTENCES[code]
         return kind(sentence or None)
+    if code == "0A000" and 'extension "vector"' in str(error):
+        return JournalError(_NO_VECTOR)
     if isinstance(error, psycopg.DataError) and "NUL" in str(error):
         return JournalError(_NOT_TEXT)
     if isinstance(error, psycopg.OperationalError) and error.sqlstate is None:
         return JournalUnavailable(
-            f"The database cannot be reached ({_first_line(error)}); check it and its url."
+            f"The database cannot be reached{_reason(error)}; check that it runs, and its url."
         )
+    if error.sqlstate is None:
+        return JournalError(_NO_URL)
     return JournalError(f"The database could not do it: {_first_line(error)}")
 
 
 def _code_of_words(message: str) -> str | None:
     return next((code for words, code in _REFUSED if words in message), None)
+
+
+def _reason(error: psycopg.Error) -> str:
+    """What the system said, without anything that was taken from the url."""
+    _, failed, reason = _first_line(error).rpartition(" failed: ")
+    return f" ({reason})" if failed else ""
 
 
 def _first_line(error: psycopg.Error) -> str:
