@@ -218,7 +218,6 @@ def _replied(state: RunState, event: ModelReplied) -> Step:
         return _compact(state, "The model stopped because its context window is full.")
     if completion.parts:
         state = replace(state, messages=(*state.messages, completion.message))
-    state = replace(state, compacted=False)
     limit = state.definition.max_total_tokens
     if limit is not None and state.usage.total_tokens > limit:
         used = state.usage.total_tokens
@@ -322,10 +321,13 @@ def _model_failed(state: RunState, event: ModelFailed) -> Step:
 
 
 def _compact(state: RunState, complaint: str) -> Step:
-    """Shorten the context because the provider says it is too long, once in a row."""
+    """Shorten the context because the provider says it is too long.
+
+    Not twice in a row: nothing was said since, so there is nothing more to leave out.
+    """
     upto = summary_cut(state.messages)
     done = state.summary.upto if state.summary else 0
-    if state.compacted or upto <= done:
+    if upto <= done:
         return _fail(state, ModelCallFailed, complaint)
     return replace(state, overflow=complaint), (Summarise(step=f"{state.turn}/summary", upto=upto),)
 
@@ -334,7 +336,7 @@ def _summarised(state: RunState, event: ContextSummarised) -> Step:
     state = _spend(state, event.usage, event.cost_usd)
     if event.summary is not None:
         summary = Summary(text=event.summary, upto=event.upto)
-        return _next_turn(replace(state, summary=summary, overflow=None, compacted=True))
+        return _next_turn(replace(state, summary=summary, overflow=None))
     if state.overflow is not None:
         return _fail(state, ModelCallFailed, state.overflow)
     return _next_turn(state)

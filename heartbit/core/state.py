@@ -39,8 +39,7 @@ class RunState:
 
     `ending` is set once the end is decided and only its event is missing: whatever else arrives
     counts its usage and nothing more. `overflow` is the provider's complaint while the context is
-    being shortened because of it; `compacted` says that this was just done, so that it is not tried
-    twice in a row. `repeats` counts turns in a row that asked for `last_calls`.
+    being shortened because of it. `repeats` counts turns in a row that asked for `last_calls`.
     """
 
     definition: AgentDefinition
@@ -61,7 +60,6 @@ class RunState:
     repeats: int = 0
     must_respond: bool = False
     overflow: str | None = None
-    compacted: bool = False
     ending: bool = False
     result: str | None = None
     structured: Any = None
