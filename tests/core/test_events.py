@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typing
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -43,7 +44,8 @@ def test_what_was_derived_from_a_message_is_not_stored() -> None:
     before = encode_event(event)
     event.completion.message.memo["tokens"] = 7
     started = RunStarted(prompt="Go.", definition=SOLO)
-    SOLO.tools[0].memo["tokens"] = object()
+    own = replace(SOLO, tools=tuple(replace(tool) for tool in SOLO.tools))
+    own.tools[0].memo["tokens"] = object()
     assert before == encode_event(event)
     assert "memo" not in encode_event(started)
 
