@@ -43,9 +43,9 @@ def test_what_was_derived_from_a_message_is_not_stored() -> None:
     event = replied(1, call("look"))
     before = encode_event(event)
     event.completion.message.memo["tokens"] = 7
-    started = RunStarted(prompt="Go.", definition=SOLO)
     own = replace(SOLO, tools=tuple(replace(tool) for tool in SOLO.tools))
     own.tools[0].memo["tokens"] = object()
+    started = RunStarted(prompt="Go.", definition=own)
     assert before == encode_event(event)
     assert "memo" not in encode_event(started)
 
