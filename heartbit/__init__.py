@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from heartbit.agent import Agent, Limits
+    from heartbit.apps import install
     from heartbit.core.agent import ContextStrategy, PermissionRule, SessionPrune
     from heartbit.core.events import Decision
     from heartbit.core.messages import Usage
@@ -63,11 +64,13 @@ __all__ = [
     "ToolError",
     "ToolOutput",
     "Usage",
+    "install",
     "tool",
 ]
 
 _HOMES = {
     "heartbit.agent": ("Agent", "Limits"),
+    "heartbit.apps": ("install",),
     "heartbit.core.agent": ("ContextStrategy", "PermissionRule", "SessionPrune"),
     "heartbit.core.events": ("Decision",),
     "heartbit.core.messages": ("Usage",),

@@ -1,26 +1,30 @@
 """The Celery app that `celery -A heartbit` finds: a queue layout and settings that lose nothing.
 
-Importing this module creates the app and makes it Celery's current one, so nothing else in
-heartbit imports it, and neither should a program that has an app of its own.
+Importing this module creates the app and makes it Celery's current one, so nothing in heartbit
+imports it at its top, and neither should a program that has an app of its own.
 
-The broker and the result backend come from Celery's own variables CELERY_BROKER_URL and
-CELERY_RESULT_BACKEND; without them, a Redis on this machine.
+Where broker and results are is read at the first use: from Celery's own variables
+CELERY_BROKER_URL and CELERY_RESULT_BACKEND, else from [celery] of heartbit.toml, else it is a Redis
+on this machine. A module that $HEARTBIT_CELERY_CONFIG names may set anything else; it can begin as
+a copy of config/celeryconfig.py, which explains the settings.
 """
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
+import click
 from celery import Celery
-from kombu import Queue
 
-QUEUES = (
-    "heartbit.start",  # first turns: ten thousand new runs wait here and starve nobody
-    "heartbit.llm",  # the turns of runs that have started
-    "heartbit.tools",
-    "heartbit.control",  # opening, continuing and finishing runs: quick, no model, no tool
-    "heartbit.suspects",  # steps that workers died in run alone
-)
+from heartbit.apps import ROUTES, TASKS, our_queues
+from heartbit.config import Config
+from heartbit.engines.plan import CONTROL_QUEUE
+from heartbit.errors import ConfigError
+from heartbit.runtime import load_config
+
+LOCAL_REDIS = "redis://localhost:6379/0"
+RESULTS = "heartbit.results:RunBackend"
 
 DELIVERY: dict[str, Any] = {
     "task_acks_late": True,
@@ -33,12 +37,11 @@ DELIVERY: dict[str, Any] = {
 }
 
 CONNECTIONS: dict[str, Any] = {
-    "broker_url": "redis://localhost:6379/0",
-    "result_backend": "redis://localhost:6379/0",
     "result_backend_thread_safe": True,
     "broker_connection_retry_on_startup": True,
     "broker_connection_max_retries": None,  # the default gives up after 100 and ends the worker
     "broker_transport_options": {
+        "visibility_timeout": 3600,
         # Redis hands a lost worker's messages back after the visibility timeout plus
         # interval x throttle; the defaults add 100 seconds
         "unacked_restore_interval": 5,
@@ -51,12 +54,13 @@ CONNECTIONS: dict[str, Any] = {
 }
 
 MESSAGES: dict[str, Any] = {
-    "imports": ("heartbit.tasks",),
+    "imports": (TASKS,),
     "task_serializer": "json",
     "result_serializer": "json",
     "accept_content": ["json"],
-    "task_default_queue": "heartbit.control",
-    "task_queues": [Queue(name, routing_key=name) for name in QUEUES],
+    "task_default_queue": CONTROL_QUEUE,
+    "task_routes": ROUTES,
+    "task_queues": our_queues(),
 }
 
 VISIBILITY: dict[str, Any] = {
@@ -68,5 +72,27 @@ VISIBILITY: dict[str, Any] = {
     "worker_redirect_stdouts": False,
 }
 
+
+def addresses(config: Config) -> dict[str, str]:
+    """Where broker and results are, as a configuration says it."""
+    table = config.celery
+    broker = table.broker_url.get_secret_value() if table.broker_url else LOCAL_REDIS
+    results = table.result_backend.get_secret_value() if table.result_backend else broker
+    return {"broker_url": broker, "result_backend": results}
+
+
+def _settings() -> dict[str, Any]:
+    try:
+        return CONNECTIONS | MESSAGES | DELIVERY | VISIBILITY | addresses(load_config())
+    except ConfigError as error:
+        if click.get_current_context(silent=True) is None:
+            raise
+        raise click.UsageError(str(error)) from error  # one sentence for who typed `celery ...`
+
+
 app = Celery("heartbit")
-app.conf.update(**CONNECTIONS, **MESSAGES, **DELIVERY, **VISIBILITY)
+app.add_defaults(_settings)
+# A Redis backend of this app is ours: it answers for runs that Redis has forgotten.
+app.loader.override_backends = {"redis": RESULTS, "rediss": RESULTS}
+if module := os.environ.get("HEARTBIT_CELERY_CONFIG"):
+    app.config_from_object(module)  # its settings win over those above

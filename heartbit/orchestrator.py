@@ -137,11 +137,11 @@ class Orchestrator:
 
     @asynccontextmanager
     async def opened(
-        self, prompt: Any, *, run_id: str | None = None
+        self, prompt: Any, *, run_id: str | None = None, agent: str | None = None
     ) -> AsyncIterator[StandaloneRun]:
         """A run that is ready to be driven, for those who watch it or may stop it on its way."""
         async with self._connected() as connections:
-            resolved = await self._resolve(connections, None)
+            resolved = await self._resolve(connections, agent)
             yield StandaloneRun(
                 self._world(resolved.tools),
                 RunStarted(prompt=as_prompt(prompt), definition=resolved.definition),

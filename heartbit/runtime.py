@@ -5,6 +5,7 @@ Made at its first use, never at import, and keyed by process: a forked child mak
 
 from __future__ import annotations
 
+import atexit
 import os
 import socket
 import threading
@@ -18,6 +19,7 @@ from typing import Any
 from heartbit.config import Config, find_config, load
 from heartbit.core.commands import Command
 from heartbit.core.events import Event
+from heartbit.core.result import RunOutput
 from heartbit.core.state import RunState
 from heartbit.core.stream import RunIdentity
 from heartbit.engines.durable import DurableEngine, Outbox
@@ -73,6 +75,10 @@ class Runtime:
         self._tools |= resolved.tools
         return resolved
 
+    def run_here(self, prompt: Any, agent: str | None, run_id: str) -> RunOutput:
+        """Run to the end in this process, without the journal."""
+        return self._loop.run(_run_standalone(self._orchestrator, prompt, agent, run_id))
+
     def close(self) -> None:
         """Close all connections of this process."""
         self._loop.run(self._resources.aclose())
@@ -118,22 +124,56 @@ async def _never(command: object) -> Event | None:
     raise AssertionError("a sub-run of the durable engine is a run of its own")
 
 
-def configured(config: Config, outbox: Outbox) -> Runtime:
-    """The runtime that a configuration describes.
+async def _run_standalone(
+    orchestrator: Orchestrator, prompt: Any, agent: str | None, run_id: str
+) -> RunOutput:
+    async with orchestrator.opened(prompt, run_id=run_id, agent=agent) as run:
+        await run.drive()
+    return run.output
+
+
+async def _run_once(config: Config, prompt: Any, agent: str | None, run_id: str) -> RunOutput:
+    async with open_orchestrator(config) as orchestrator:
+        return await _run_standalone(orchestrator, prompt, agent, run_id)
+
+
+def run_here(prompt: Any, agent: str | None, run_id: str) -> RunOutput:
+    """Run to the end in this process: no broker, no database, no other process.
 
     Raises:
-        ConfigError: it says nothing of a database, or something it names cannot be had.
+        ConfigError: there is no such agent, or a tool cannot be had.
+    """
+    if made := current():
+        return made.run_here(prompt, agent, run_id)
+    return background_loop().run(_run_once(load_config(), prompt, agent, run_id))
+
+
+def database_url(config: Config) -> str:
+    """Where the journal is.
+
+    Raises:
+        ConfigError: the configuration says nothing of a database.
     """
     if config.database.url is None:
         raise ConfigError(
             "Durable runs need a PostgreSQL database: set [database] url in heartbit.toml, or "
             "$DATABASE_URL."
         )
+    return config.database.url.get_secret_value()
+
+
+def configured(config: Config, outbox: Outbox) -> Runtime:
+    """The runtime that a configuration describes.
+
+    Raises:
+        ConfigError: it says nothing of a database, or something it names cannot be had.
+    """
+    url = database_url(config)
     loop = background_loop()
     stack = AsyncExitStack()
     orchestrator = loop.run(stack.enter_async_context(open_orchestrator(config)))
     return Runtime(
-        journal=PostgresJournal(config.database.url.get_secret_value()),
+        journal=PostgresJournal(url),
         outbox=outbox,
         orchestrator=orchestrator,
         resources=stack,
@@ -146,3 +186,62 @@ def load_config() -> Config:
     """The configuration of this process: $HEARTBIT_CONFIG, else ./heartbit.toml, else defaults."""
     path: Path | None = find_config(None, os.environ)
     return load(path, os.environ).config
+
+
+_runtimes: dict[int, Runtime] = {}
+_journals: dict[int, Journal] = {}
+_making = threading.RLock()
+
+
+def current() -> Runtime | None:
+    """The runtime of this process, if it has one."""
+    return _runtimes.get(os.getpid())
+
+
+def use(made: Runtime) -> None:
+    """Use this runtime in this process, in place of the configured one."""
+    with _making:
+        _runtimes[os.getpid()] = made
+
+
+def runtime(outbox: Outbox) -> Runtime:
+    """The runtime of this process, made from its configuration at the first call.
+
+    Raises:
+        ConfigError: there is no database, or something that is configured cannot be had.
+    """
+    with _making:
+        made = current()
+        if made is None:
+            _runtimes.clear()  # what a fork has copied belongs to the parent
+            made = _runtimes[os.getpid()] = configured(load_config(), outbox)
+        return made
+
+
+def close() -> None:
+    """Close what this process has made; a later use makes it anew."""
+    with _making:
+        made: list[Runtime | Journal | None] = [
+            _runtimes.pop(os.getpid(), None),
+            _journals.pop(os.getpid(), None),
+        ]
+    for each in made:
+        if each is not None:
+            each.close()
+
+
+def journal() -> Journal:
+    """The journal, for those who only look something up and need no agents.
+
+    Raises:
+        ConfigError: the configuration says nothing of a database.
+    """
+    with _making:
+        if made := current():
+            return made.journal
+        pid = os.getpid()
+        if pid not in _journals:
+            _journals.clear()
+            _journals[pid] = PostgresJournal(database_url(load_config()), pool_size=1)
+            atexit.register(_journals[pid].close)
+        return _journals[pid]

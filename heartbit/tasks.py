@@ -8,192 +8,279 @@ down when `run_agent` arrives, and taken up by `finish_run` under the same task 
 from __future__ import annotations
 
 import json
-import os
-import threading
-from collections.abc import Sequence
+import logging
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
-from celery import Task, chord, current_app, group, shared_task
-from celery.canvas import Signature
-from celery.exceptions import Ignore
+from celery import Task, shared_task
+from celery.exceptions import Ignore, Reject
+from celery.local import Proxy
 
+from heartbit import runtime as process
+from heartbit import worker
+from heartbit.apps import ensure_app, install
 from heartbit.core.events import RunStarted
 from heartbit.core.messages import Json
-from heartbit.engines.durable import Dispatch
 from heartbit.engines.ids import run_id_of_task
-from heartbit.engines.plan import CONTROL_QUEUE, RunPlace
-from heartbit.errors import HeartbitError, RunError, run_error
-from heartbit.runtime import Runtime, configured, load_config
-from heartbit.stores.journal import RunRow
+from heartbit.engines.plan import RunPlace
+from heartbit.errors import HeartbitError, JournalUnavailable, RunNotFound, run_error
+from heartbit.outbox import (
+    CONTINUE_RUN,
+    FINISH_RUN,
+    LLM_TURN,
+    RUN_AGENT,
+    TOOL_CALL,
+    CeleryOutbox,
+    cancel_run,
+    completion_of,
+    publish,
+)
+from heartbit.runtime import Runtime, use
 
-RELIABLE: dict[str, Any] = {
-    "acks_late": True,
-    "reject_on_worker_lost": True,
-    "track_started": False,
-    "ignore_result": True,
-}
-LLM_TURN = "heartbit.llm_turn"
-TOOL_CALL = "heartbit.tool_call"
-LINKS = ("link", "link_error")
-MODEL_STEPS = frozenset({"model", "summary"})
+__all__ = [
+    "CeleryOutbox",
+    "cancel_run",
+    "continue_run",
+    "finish_run",
+    "install",
+    "llm_turn",
+    "run_agent",
+    "runtime",
+    "tool_call",
+    "use",
+    "worker",
+]
 
+# How long a message for which there is no journal now is kept before it goes back to its queue.
+PAUSE_SECONDS = 1.0
 
-class CeleryOutbox:
-    """Sends through whatever Celery app is current."""
-
-    def steps(self, dispatches: Sequence[Dispatch]) -> None:
-        """Have these steps worked on."""
-        for each in dispatches:
-            name = LLM_TURN if each.step.split("/")[1] in MODEL_STEPS else TOOL_CALL
-            current_app.send_task(
-                name,
-                args=[each.run_id, each.step],
-                queue=each.queue,
-                argsrepr=f"(run={each.run_id} step={each.step})",
-            )
-
-    def sub_runs(self, parent_run_id: str, run_ids: Sequence[str]) -> None:
-        """Have sub-runs started as a chord whose body wakes the parent."""
-        header = [run_agent.si(None, sub_run=True).set(task_id=run_id) for run_id in run_ids]
-        body = continue_run.si(parent_run_id)
-        if current_app.backend.supports_native_join:
-            chord(header)(body)
-        else:
-            group(header).apply_async()
-
-    def finished(self, run_id: str) -> None:
-        """Publish the end of a run, under the id of the task that began it."""
-        publish(runtime().journal.run(run_id))
-
-    def wake(self, run_id: str) -> None:
-        """Have somebody look after a run."""
-        continue_run.delay(run_id)
-
-
-_runtimes: dict[int, Runtime] = {}
-_making = threading.Lock()
+_logger = logging.getLogger("heartbit.tasks")
 
 
 def runtime() -> Runtime:
     """The runtime of this process, made from its configuration at the first call."""
-    pid = os.getpid()
-    with _making:
-        if pid not in _runtimes:
-            _runtimes.clear()  # what a fork has copied belongs to the parent
-            _runtimes[pid] = configured(load_config(), CeleryOutbox())
-        return _runtimes[pid]
+    return process.runtime(CeleryOutbox())
 
 
-def use(made: Runtime) -> None:
-    """Use this runtime in this process, in place of the configured one."""
-    with _making:
-        _runtimes[os.getpid()] = made
+class HeartbitTask(Task[Any, Any]):
+    """A task that refuses what is no message of ours, with one line in the log."""
+
+    abstract = True
+    __header__: Callable[..., None]
+
+    def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
+        """Look at the arguments.
+
+        Raises:
+            Ignore: heartbit has not sent this; the message is dropped.
+        """
+        try:
+            self.__header__(*args, **kwargs)
+            uuid.UUID(_run_id(args, kwargs))
+        except (TypeError, ValueError, AttributeError) as error:
+            _logger.error("%s[%s] is no message of heartbit's: %s", self.name, task_id, error)
+            raise Ignore from None
 
 
-@shared_task(
-    name="heartbit.run_agent",
-    bind=True,
-    throws=(HeartbitError,),
-    **RELIABLE | {"ignore_result": False},
-)
+class PublicTask(HeartbitTask):
+    """A task that everybody may send: who did is told what is wrong with it."""
+
+    abstract = True
+
+    def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
+        """Look at the arguments.
+
+        Raises:
+            HeartbitError: they are not those of this task.
+        """
+        try:
+            self.__header__(*args, **kwargs)
+        except TypeError as error:
+            raise HeartbitError(f"{self.name} cannot be called like this: {error}.") from None
+        if not str(task_id).isprintable():
+            raise HeartbitError("A task id must be printable text; choose another.")
+
+
+class FinishTask(HeartbitTask):
+    """Notes that the end of a run is published, once its result is stored and its canvas sent."""
+
+    abstract = True
+
+    def on_success(self, retval: Any, task_id: str, args: Any, kwargs: Any) -> None:
+        """The result is out."""
+        _note_completed(_run_id(args, kwargs))
+
+    def on_failure(self, exc: Any, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+        """The error is out, which is just as well."""
+        _note_completed(_run_id(args, kwargs))
+
+
+def _run_id(args: Any, kwargs: Any) -> str:
+    return str(args[0] if args else kwargs["run_id"])
+
+
+def _note_completed(run_id: str) -> None:
+    try:
+        process.journal().complete(run_id)
+    except HeartbitError as error:
+        _logger.error("The end of run %s will be published again: %s", run_id, error.message)
+
+
+@contextmanager
+def _dropping(what: str) -> Iterator[None]:
+    """Give a message up that cannot be worked on; the sweep sends what the journal still needs.
+
+    Raises:
+        Ignore: the block failed.
+    """
+    try:
+        yield
+    except HeartbitError as error:
+        _logger.error("%s was dropped: %s", what, error.message)
+        raise Ignore from None
+
+
+@contextmanager
+def _keeping(what: str) -> Iterator[None]:
+    """Hand a message back while the journal cannot be used, if nothing else may know of the run.
+
+    Raises:
+        Reject: the block failed for now.
+    """
+    try:
+        yield
+    except JournalUnavailable as error:
+        _logger.warning("%s waits in its queue: %s", what, error.message)
+        time.sleep(PAUSE_SECONDS)
+        raise Reject(error, requeue=True) from None
+
+
+def _task(name: str, **options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """A shared task with what makes it reliable, whatever the app's own settings say."""
+    reliable: dict[str, Any] = {
+        "base": HeartbitTask,
+        "acks_late": True,
+        "reject_on_worker_lost": True,
+        "track_started": False,
+        "ignore_result": True,
+        "serializer": "json",
+        "throws": (HeartbitError,),
+    }
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        make: Any = shared_task(name=name, **reliable | options)
+        shared: Any = make(function)
+
+        def bound() -> Any:
+            ensure_app()
+            return shared._get_current_object()
+
+        return Proxy(bound)
+
+    return decorate
+
+
+@_task(RUN_AGENT, base=PublicTask, bind=True, ignore_result=False)
 def run_agent(
     self: Task[Any, Any], prompt: Any, *, agent: str | None = None, sub_run: bool = False
 ) -> Json:
     """Run an agent on a prompt; the result is that of the run, whenever it ends.
+
+    Called directly, with `apply()` or under task_always_eager, it runs in this process, without
+    broker and journal.
 
     Args:
         prompt: what to do; anything but text is given to the agent as JSON.
         agent: the agent's name; by default whom the routing chooses.
         sub_run: the run was opened by its parent already (heartbit's own).
     """
-    here = runtime()
-    task_id = str(self.request.id)
+    request = self.request
+    task_id = str(request.id or uuid.uuid4())
     run_id = run_id_of_task(task_id)
-    if not sub_run:
-        resolved = here.resolve(agent)
-        start = RunStarted(
-            prompt=prompt if isinstance(prompt, str) else json.dumps(prompt, ensure_ascii=False),
-            definition=resolved.definition,
-            blackboard=run_id,
-        )
-        here.engine.open(RunPlace(run_id=run_id, root_run_id=run_id), start, task_id=task_id)
-    here.journal.set_completion(run_id, completion_of(self.request))
-    row = here.journal.run(run_id)
-    if row.output is not None:
-        publish(row)
-    else:
-        here.engine.resume(run_id)
+    if request.called_directly or request.is_eager:
+        output = process.run_here(as_text(prompt), agent, run_id)
+        return given_or_raised(output.status, output.as_json())
+    what = f"The start of run {run_id}"
+    with _dropping(what) if sub_run else nullcontext(), _keeping(what):
+        if not sub_run:
+            _open(run_id, task_id, as_text(prompt), agent)
+        _go_on(run_id, request)
     raise Ignore
 
 
-@shared_task(name=LLM_TURN, **RELIABLE)
+def as_text(prompt: Any) -> str:
+    """What an agent is told: text as it is, anything else as JSON."""
+    if isinstance(prompt, str):
+        return prompt
+    return json.dumps(prompt, ensure_ascii=False, default=str)
+
+
+def _open(run_id: str, task_id: str, prompt: str, agent: str | None) -> None:
+    here = runtime()
+    definition = here.resolve(agent).definition
+    start = RunStarted(prompt=prompt, definition=definition, blackboard=run_id)
+    here.engine.open(RunPlace(run_id=run_id, root_run_id=run_id), start, task_id=task_id)
+
+
+def _go_on(run_id: str, request: Any) -> None:
+    """Put down what waits for the run, and only then let it go on: it cannot end before.
+
+    A run that has ended answers whoever asks again.
+    """
+    here = runtime()
+    waiting = completion_of(request)
+    here.journal.set_completion(run_id, waiting)
+    if here.journal.run(run_id).output is None:
+        here.engine.resume(run_id)
+    else:
+        publish(run_id, waiting)
+
+
+@_task(LLM_TURN)
 def llm_turn(run_id: str, step: str) -> None:
     """Do one model turn of a run."""
-    runtime().engine.step(run_id, step)
+    with _dropping(f"The step {step} of run {run_id}"):
+        runtime().engine.step(run_id, str(step))
 
 
-@shared_task(name=TOOL_CALL, **RELIABLE)
+@_task(TOOL_CALL)
 def tool_call(run_id: str, step: str) -> None:
     """Do one tool call of a run."""
-    runtime().engine.step(run_id, step)
+    with _dropping(f"The step {step} of run {run_id}"):
+        runtime().engine.step(run_id, str(step))
 
 
-@shared_task(name="heartbit.continue_run", **RELIABLE)
+@_task(CONTINUE_RUN)
 def continue_run(run_id: str) -> None:
     """Send what a run still waits for."""
-    runtime().engine.resume(run_id)
+    with _dropping(f"A look at run {run_id}"):
+        runtime().engine.resume(run_id)
 
 
-class FinishTask(Task[Any, Any]):
-    """Notes that the end of a run is published, once its result is stored and its canvas sent."""
-
-    def on_success(self, retval: Any, task_id: str, args: Any, kwargs: Any) -> None:
-        """The result is out."""
-        runtime().journal.complete(args[0])
-
-    def on_failure(self, exc: Any, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
-        """The error is out, which is just as well."""
-        runtime().journal.complete(args[0])
-
-
-@shared_task(
-    name="heartbit.finish_run",
-    base=FinishTask,
-    throws=(RunError,),
-    **RELIABLE | {"ignore_result": False},
-)
+@_task(FINISH_RUN, base=FinishTask, ignore_result=False)
 def finish_run(run_id: str) -> Json:
-    """Give the result of an ended run as that of the task that began it."""
-    row = runtime().journal.run(run_id)
-    output = row.output or {}
+    """Give the result of an ended run as that of the task that began it.
+
+    For a sub-run it never raises: one that failed has told its parent so already.
+    """
+    with _dropping(f"The end of run {run_id}"):
+        row = process.journal().run(run_id)
+        if row.output is None:
+            raise RunNotFound(f"The run has not ended, it is {row.status}.")
     if row.parent_run_id is not None:
         return {"run_id": run_id, "status": row.status}
-    if row.status != "succeeded":
-        raise run_error(output.get("error_code") or "", output.get("error") or row.status)
+    return given_or_raised(row.status, row.output)
+
+
+def given_or_raised(status: str, output: Json) -> Json:
+    """What the caller of a run gets.
+
+    Raises:
+        RunError: the run failed or was cancelled.
+    """
+    if status in ("failed", "cancelled"):
+        raise run_error(output.get("error_code") or "", output.get("error") or status)
     return output
-
-
-def completion_of(request: Any) -> Json:
-    """What waits for a task: everything Celery would do at its end."""
-    return {
-        "task_id": request.id,
-        "root_id": request.root_id,
-        "parent_id": request.parent_id,
-        "chord": request.chord,
-        "group_id": request.group,
-        "group_index": request.group_index,
-        "link": list(request.callbacks or ()),
-        "link_error": list(request.errbacks or ()),
-        "chain": list(request.chain or ()),
-    }
-
-
-def publish(row: RunRow) -> None:
-    """Send `finish_run` in place of the task that began the run, with all that waits for it."""
-    if row.completion is None:
-        return
-    waiting = dict(row.completion)
-    signatures = {key: [Signature.from_dict(each) for each in waiting.pop(key)] for key in LINKS}
-    finish_run.si(row.run_id).apply_async(
-        queue=CONTROL_QUEUE, **waiting, **{k: v or None for k, v in signatures.items()}
-    )

@@ -12,12 +12,13 @@ does next.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
+from types import MappingProxyType
 from typing import Protocol
 
-from heartbit.core.commands import Command
+from heartbit.core.commands import CallTool, Command
 from heartbit.core.events import (
     Event,
     RunCancelled,
@@ -28,19 +29,23 @@ from heartbit.core.result import RunOutput, run_output
 from heartbit.core.run import Progress, follow
 from heartbit.core.state import RunState
 from heartbit.engines.plan import Plan, RunPlace, first_steps, plan_outcome
-from heartbit.errors import LeaseLost
+from heartbit.errors import LeaseLost, RunNotFound
 from heartbit.stores.journal import Claim, Journal, NewRun, Opened, RunRow, Transaction
 
 CACHED_RUNS = 512
+EMPTY: Mapping[str, Command] = MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Dispatch:
-    """Something to send after a commit: a step of a run to a queue, or a whole sub-run."""
+    """A step of a run to send to a queue after a commit; the rest is what people are shown."""
 
     run_id: str
     step: str
     queue: str
+    root_run_id: str = ""
+    agent: str = ""
+    tool: str = ""
 
 
 class Outbox(Protocol):
@@ -102,7 +107,11 @@ class DurableEngine:
         return self._journal.open_run(new)
 
     def step(self, run_id: str, step: str) -> None:
-        """Do one step of a run, if nobody has done it or is at it."""
+        """Do one step of a run, if nobody has done it or is at it.
+
+        Raises:
+            RunNotFound: there is no such step.
+        """
         known = self._cache.get(run_id)
         claim = self._journal.claim(
             run_id,
@@ -112,7 +121,7 @@ class DurableEngine:
             known=known.seq if known else 0,
         )
         if claim.why_not == "unknown":
-            return
+            raise RunNotFound(f"There is no step {step!r} of a run {run_id!r}.")
         progress = follow(known, claim.events)
         place = self._place(run_id)
         if claim.cancelled:
@@ -129,7 +138,7 @@ class DurableEngine:
         if self._journal.run(row.root_run_id).cancel_requested:
             self._cancel(_place_of(row), self._progress(run_id))
         else:
-            self._dispatch(run_id, self._journal.undispatched(run_id))
+            self._dispatch(_place_of(row), row.agent, self._journal.undispatched(run_id))
 
     def cancel(self, run_id: str) -> None:
         """Ask for the end of a run tree; every open run of it is woken to end itself."""
@@ -147,7 +156,8 @@ class DurableEngine:
 
     def _refused(self, place: RunPlace, progress: Progress, claim: Claim) -> None:
         if claim.why_not == "done":
-            self._dispatch(place.run_id, self._journal.undispatched(place.run_id))
+            agent = progress.state.definition.name
+            self._dispatch(place, agent, self._journal.undispatched(place.run_id))
 
     def _cancel(self, place: RunPlace, progress: Progress) -> None:
         if not progress.state.ended:
@@ -212,18 +222,38 @@ class DurableEngine:
             progress = follow(progress, appended.behind)
 
     def _send(self, place: RunPlace, plan: Plan) -> None:
-        self._dispatch(place.run_id, [s.step for s in plan.append.steps if s.state == "pending"])
+        agent = plan.after.state.definition.name
+        pending = [s.step for s in plan.append.steps if s.state == "pending"]
+        self._dispatch(place, agent, pending, plan.after.commands)
         subs = [run.run_id for run in plan.append.runs]
         if subs:
             self._outbox.sub_runs(place.run_id, subs)
         if plan.after.state.ended:
             self._outbox.finished(place.run_id)
 
-    def _dispatch(self, run_id: str, steps: Sequence[str]) -> None:
+    def _dispatch(
+        self,
+        place: RunPlace,
+        agent: str,
+        steps: Sequence[str],
+        commands: Mapping[str, Command] = EMPTY,
+    ) -> None:
         if not steps:
             return
-        won = self._journal.take_dispatch(run_id, steps)
-        self._outbox.steps([Dispatch(run_id=run_id, step=s, queue=queue) for s, queue in won])
+        won = self._journal.take_dispatch(place.run_id, steps)
+        self._outbox.steps(
+            [
+                Dispatch(
+                    run_id=place.run_id,
+                    step=step,
+                    queue=queue,
+                    root_run_id=place.root_run_id,
+                    agent=agent,
+                    tool=_tool_of(commands.get(step)),
+                )
+                for step, queue in won
+            ]
+        )
 
     def _progress(self, run_id: str) -> Progress:
         known = self._cache.get(run_id)
@@ -234,6 +264,10 @@ class DurableEngine:
 
     def _place(self, run_id: str) -> RunPlace:
         return _place_of(self._journal.run(run_id))
+
+
+def _tool_of(command: Command | None) -> str:
+    return command.call.name if isinstance(command, CallTool) else ""
 
 
 def _place_of(row: RunRow) -> RunPlace:
