@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from heartbit.core.agent import AgentDefinition
 from heartbit.core.events import ModelReplied, RunStarted, SubRunFinished, ToolReturned
@@ -47,13 +48,15 @@ def _echoing(first: Reply, asked: Asked) -> Reply | None:
 
 def _parallel(asked: Asked) -> Reply:
     chief = _echoing(_delegating(("bob", "two"), ("ada", "one")), asked)
-    return chief or Reply(text=f"{asked.system} {asked.prompt}", input_tokens=100)
+    late = 0.05 if "bob" in asked.system else 0  # asked first, done last
+    text = f"{asked.system} {asked.prompt}"
+    return chief or Reply(text=text, input_tokens=100, delay_seconds=late)
 
 
 def _parallel_expect(got: Outcome) -> None:
     expected = "=== Agent: bob ===\nI am bob. two\n\n=== Agent: ada ===\nI am ada. one"
     assert expected == got.output.result
-    assert {"1/sub/0", "1/sub/1"} == {e.step for e in got.events(SubRunFinished)}
+    assert ["1/sub/1", "1/sub/0"] == [e.step for e in got.events(SubRunFinished)]
     assert ("bob", "two") == _who(got, "1/sub/0")
     assert ("ada", "one") == _who(got, "1/sub/1")
     assert Usage(input_tokens=220, output_tokens=20) == got.output.usage
@@ -73,7 +76,9 @@ def _board_expect(got: Outcome) -> None:
 
 def _same_agent(asked: Asked) -> Reply:
     chief = _echoing(_delegating(("ada", "a1"), ("bob", "b1"), ("ada", "a2")), asked)
-    return chief or Reply(text=f"{asked.system} {asked.prompt}")
+    # The first task ends last, and the last one is still the latest.
+    late = 0.1 if asked.prompt == "a1" else 0
+    return chief or Reply(text=f"{asked.system} {asked.prompt}", delay_seconds=late)
 
 
 def _unknown(asked: Asked) -> Reply:
@@ -117,8 +122,10 @@ def _two_delegations(asked: Asked) -> Answer:
         ("delegate_task", {"tasks": [{"agent": "ada", "task": "first"}]}),
         ("delegate_task", {"tasks": [{"agent": "bob", "task": "second"}]}),
     )
-    # Two turns each: side by side, they would take them in turns.
-    return _echoing(first, asked) or once(calls(("add", {"a": 1, "b": 2})))(asked)
+    work = calls(("add", {"a": 1, "b": 2}))
+    # Side by side, bob would begin while ada's first reply is still to come.
+    slow = replace(work, delay_seconds=0.1 if "ada" in asked.system else 0)
+    return _echoing(first, asked) or once(slow)(asked)
 
 
 def _sequential_expect(got: Outcome) -> None:
@@ -292,8 +299,8 @@ SCRIPTS = [
         tools=TOOLS,
     ),
     Script(
-        name="a sub-agent can delegate nothing",
-        agent=_chief(),
+        name="a sub-agent can delegate nothing, whatever its definition says",
+        agent=_chief([replace(sub, delegates=SUBS) for sub in SUBS]),
         answer=_flat,
         expect=_flat_expect,
         tools=TOOLS,

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from heartbit.core.agent import AgentDefinition
 from heartbit.core.events import RunFailed, RunFinished, ToolReturned
-from heartbit.core.messages import Usage
+from heartbit.core.messages import Json, Usage
+from heartbit.core.tools import ToolOutput
+from heartbit.tools.base import BoundTool, ToolContext
 from tests.support.model_server import Call, Raw, Reply, json_answer
 from tests.support.parity import (
     ADD,
@@ -22,6 +26,14 @@ from tests.support.parity import (
 AGENT = AgentDefinition(name="solo", system_prompt="You add.", tools=(ADD.spec,))
 
 
+async def _late(arguments: Json, context: ToolContext) -> ToolOutput:
+    await asyncio.sleep(0.05)
+    return ToolOutput(content="at last")
+
+
+LATE = BoundTool(spec=make_tool("late", lambda: "").spec, run=_late)
+
+
 def _text_ends_answer(asked: Asked) -> Reply:
     return Reply(text="Done.", input_tokens=7, output_tokens=3)
 
@@ -34,13 +46,13 @@ def _text_ends_expect(got: Outcome) -> None:
 
 def _parallel_answer(asked: Asked) -> Reply:
     if asked.turn == 1:
-        return calls(("add", {"a": 1, "b": 2}), ("add", {"a": 10, "b": 20}))
+        return calls(("late", {}), ("add", {"a": 10, "b": 20}))
     return Reply(text=" ".join(block["content"] for block in asked.results))
 
 
 def _parallel_expect(got: Outcome) -> None:
-    assert "3 30" == got.output.result
-    assert {"1/tool/0", "1/tool/1"} == {e.step for e in got.events(ToolReturned)}
+    assert "at last 30" == got.output.result
+    assert ["1/tool/1", "1/tool/0"] == [e.step for e in got.events(ToolReturned)]
     assert (2, 2) == (got.output.tool_calls_made, got.output.turns)
 
 
@@ -224,10 +236,10 @@ SCRIPTS = [
     ),
     Script(
         name="parallel tool calls are answered in the order of the calls",
-        agent=AGENT,
+        agent=AgentDefinition(name="solo", tools=(ADD.spec, LATE.spec)),
         answer=_parallel_answer,
         expect=_parallel_expect,
-        tools=[ADD],
+        tools=[ADD, LATE],
     ),
     Script(
         name="max_turns counts model calls, and the last turn's tools still run",
