@@ -200,7 +200,8 @@ class StandaloneRun:
         for command in commands:
             self._spawn(perform(command, self.state, self._outside))
         while self._tasks:
-            await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+            if not any(task.done() for task in self._tasks):
+                await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
             task = next(task for task in self._tasks if task.done())
             self._tasks.remove(task)
             if (event := task.result()) is not None:
