@@ -72,7 +72,7 @@ class PostgresJournal(PostgresRuns, PostgresApprovals, PostgresBoards, PostgresS
         doubt: int | None = None,
     ) -> Claim:
         """Take a step for a new attempt, with the events after number `known`."""
-        if known_id(run_id) is None or "\0" in step:
+        if known_id(run_id) is None or not step.isascii() or "\0" in step:
             return UNKNOWN
         with self._database.connection() as connection:
             found = value(

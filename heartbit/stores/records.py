@@ -193,7 +193,8 @@ class Append:
     @property
     def cleared(self) -> tuple[str, ...]:
         """All timers that are done with."""
-        resolved = [e.step for e in self.events if e.type == "approval_resolved"]
+        steps = [e.step for e in self.events if e.type == "approval_resolved"]
+        resolved = [step.removesuffix("/decision") for step in steps]
         return (*self.clear, *(f"{what}/{s}" for s in resolved for what in ("decided", "expiry")))
 
 
