@@ -1,0 +1,163 @@
+"""A host's Celery app with heartbit installed, a worker for it, and agents that follow orders.
+
+What an agent does stands in its prompt, so that every message can be sent twice and in any order:
+"say X", "fail", "wait" (until the gate is opened), "big N", "use the tool", "delegate A; B".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from typing import Any
+
+from celery import Celery, _state
+from celery.contrib.testing.worker import start_worker
+
+import heartbit
+from heartbit import Agent, Orchestrator, ScriptedProvider, tasks
+from heartbit.core.messages import ToolResult
+from heartbit.core.request import ModelRequest
+from heartbit.core.tools import DELEGATE
+from heartbit.errors import InvalidRequest
+from heartbit.loop import background_loop, stop_background_loop
+from heartbit.outbox import CeleryOutbox
+from heartbit.providers.scripted import Reply, call
+from heartbit.runtime import Runtime
+from heartbit.stores.postgres import PostgresJournal
+
+SECONDS = 20
+"""How long a test waits for what must come; it never takes that long."""
+
+
+class Scene:
+    """What the tests and the agents of one worker share."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.waiting = threading.Semaphore(0)
+        self.heard: list[Any] = []
+
+    async def reply(self, request: ModelRequest) -> Reply:
+        """What the prompt orders."""
+        prompt = request.messages[0].text
+        results = [p for m in request.messages for p in m.parts if isinstance(p, ToolResult)]
+        if results:
+            return "|".join(str(each.content) for each in results)
+        match prompt.split(maxsplit=1):
+            case ["fail"]:
+                raise InvalidRequest("The provider was told to refuse.")
+            case ["wait"]:
+                return await self._wait()
+            case ["big", size]:
+                return "x" * int(size)
+            case ["use", _]:
+                return call("shout", word="hello")
+            case ["delegate", orders]:
+                pieces = [{"agent": "worker", "task": each} for each in orders.split("; ")]
+                return call(DELEGATE, tasks=pieces)
+            case ["say", words]:
+                return words
+        return prompt
+
+    async def _wait(self) -> Reply:
+        self.waiting.release()
+        while not self.gate.is_set():  # noqa: ASYNC110 - another thread opens it
+            await asyncio.sleep(0.01)
+        return "waited"
+
+
+def orchestrator(scene: Scene) -> Orchestrator:
+    """One agent with a tool, another one to delegate to."""
+
+    @heartbit.tool(effect="pure")
+    async def shout(word: str) -> str:
+        """Say it loud."""
+        return word.upper()
+
+    return Orchestrator(
+        provider=ScriptedProvider(scene.reply),
+        agents=[
+            Agent(name="worker", description="Does as it is told.", tools=[shout]),
+            Agent(name="other", description="Another one."),
+        ],
+    )
+
+
+def runtime(scene: Scene, database: str, **options: Any) -> Runtime:
+    """A runtime on a real journal."""
+    loop, stack = background_loop(), AsyncExitStack()
+    return Runtime(
+        journal=PostgresJournal(database),
+        outbox=CeleryOutbox(),
+        orchestrator=loop.run(stack.enter_async_context(orchestrator(scene))),
+        resources=stack,
+        loop=loop,
+        lease_seconds=options.pop("lease_seconds", 15),
+        **options,
+    )
+
+
+def host_app(broker: str, backend: str | None = None, **settings: Any) -> Celery:
+    """A host's app: its own queue and tasks, heartbit installed."""
+    app = Celery("host", broker=broker, backend=backend or broker, set_as_current=False)
+    app.conf.update(
+        broker_connection_retry_on_startup=True,
+        broker_transport_options={"max_connections": 100},
+        result_backend_thread_safe=True,
+        worker_prefetch_multiplier=1,
+        redis_socket_timeout=None,
+        **settings,
+    )
+    heartbit.install(app)
+    return app
+
+
+@contextmanager
+def worker(app: Celery, concurrency: int = 8, **options: Any) -> Iterator[None]:
+    """A worker of this process, in threads."""
+    with start_worker(
+        app,
+        pool="threads",
+        concurrency=concurrency,
+        perform_ping_check=False,
+        loglevel="INFO",
+        shutdown_timeout=SECONDS,
+        **options,
+    ):
+        yield
+
+
+@contextmanager
+def fleet(app: Celery, scene: Scene, database: str, **options: Any) -> Iterator[Runtime]:
+    """A worker with a runtime; afterwards nothing of it is left in the process."""
+    made = runtime(scene, database)
+    tasks.use(made)
+    state: Any = _state
+    try:
+        with worker(app, **options):
+            yield made
+    finally:
+        scene.gate.set()
+        tasks.process.close()
+        stop_background_loop()
+        app.close()
+        state._tls.current_app = state.default_app = None
+
+
+def until(condition: Callable[[], Any], seconds: float = SECONDS) -> Any:
+    """Wait until a condition holds, and give what it gave."""
+    end = time.monotonic() + seconds
+    while True:
+        if found := condition():
+            return found
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.01)
+
+
+def text(output: Any) -> str:
+    """The result in what a run gives."""
+    return str((json.loads(output) if isinstance(output, str) else output)["result"])
