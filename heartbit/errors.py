@@ -8,10 +8,10 @@ HeartbitError
 |   +-- AuthenticationFailed  ContextTooLong  InvalidRequest  MalformedReply  ContentRefused
 +-- RunError                    why a run ended without a result (attribute `code`)
 |   +-- MaxTurnsExceeded  RunTimedOut  BudgetExceeded  ReplyTruncated  ModelRefused
-|   +-- ModelCallFailed  NoStructuredResult  RunCancelled
+|   +-- ModelCallFailed  NoStructuredResult  WorkersLost  RunCancelled
 +-- JournalError
     +-- JournalUnavailable          for now; what was to be done may be tried again
-    +-- RunNotFound  RunStateError  LeaseLost  BoardConflict
+    +-- RunNotFound  RunStateError  InvalidDecision  LeaseLost  BoardConflict
 """
 
 from __future__ import annotations
@@ -173,6 +173,12 @@ class NoStructuredResult(RunError):
     code = "no_structured_result"
 
 
+class WorkersLost(RunError):
+    """The run was ended because the workers of one of its steps were lost again and again."""
+
+    code = "workers_lost"
+
+
 class RunCancelled(RunError):
     """The run was cancelled."""
 
@@ -193,6 +199,10 @@ class RunNotFound(JournalError):
 
 class RunStateError(JournalError):
     """The run is not in a state that allows this."""
+
+
+class InvalidDecision(JournalError):
+    """The decision does not fit the calls it is about."""
 
 
 class LeaseLost(JournalError):

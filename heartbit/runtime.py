@@ -12,6 +12,7 @@ import threading
 import uuid
 from collections import OrderedDict
 from collections.abc import Mapping
+from concurrent.futures import CancelledError
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,11 @@ from heartbit.core.result import RunOutput
 from heartbit.core.state import RunState
 from heartbit.core.stream import RunIdentity
 from heartbit.engines.durable import DurableEngine, Outbox
+from heartbit.engines.leases import Held, Leases
 from heartbit.engines.perform import Outside, perform
 from heartbit.engines.plan import RunPlace
-from heartbit.errors import ConfigError
+from heartbit.engines.recovery import Sweep, SweepThread
+from heartbit.errors import ConfigError, LeaseLost
 from heartbit.loop import BackgroundLoop, background_loop
 from heartbit.orchestrator import Orchestrator, Resolved
 from heartbit.stores.board import JournalBlackboard
@@ -58,6 +61,8 @@ class Runtime:
             owner=f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}",
             lease_seconds=lease_seconds,
         )
+        self.leases = Leases(journal, lease_seconds)
+        self.sweep = SweepThread(Sweep(journal, self.engine, lease_seconds=lease_seconds))
         self._orchestrator = orchestrator
         self._resources = resources
         self._loop = loop
@@ -81,13 +86,23 @@ class Runtime:
 
     def close(self) -> None:
         """Close all connections of this process."""
+        self.sweep.stop()
+        self.leases.stop()
         self._loop.run(self._resources.aclose())
         self.journal.close()
 
-    def _work(self, command: Command, state: RunState, place: RunPlace) -> Event:
+    def _work(self, command: Command, state: RunState, place: RunPlace, held: Held) -> Event:
         if not self._tools:
             self.resolve("orchestrator")
-        event = self._loop.run(perform(command, state, self._outside(state, place)))
+        future = self._loop.submit(perform(command, state, self._outside(state, place)))
+        try:
+            with self.leases.held(held, future.cancel):
+                event = future.result()
+        except CancelledError:
+            raise LeaseLost from None
+        except BaseException:
+            future.cancel()
+            raise
         assert event is not None  # noqa: S101 - only a sub-run has its outcome later
         return event
 

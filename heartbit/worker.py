@@ -24,7 +24,7 @@ from heartbit import runtime as process
 from heartbit.apps import QUEUES, watch_queues
 from heartbit.engines.ids import run_id_of_task
 from heartbit.errors import HeartbitError, RunNotFound
-from heartbit.outbox import FINISH_RUN, RUN_AGENT, cancel_run
+from heartbit.outbox import FINISH_RUN, RUN_AGENT, CeleryOutbox, cancel_run
 
 _logger = logging.getLogger("heartbit.worker")
 
@@ -78,6 +78,15 @@ def _try_to_cancel(run_id: str) -> bool:
         _logger.error("Run %s goes on though its task was revoked: %s", run_id, error.message)
         return False
     return True
+
+
+@worker_ready.connect(weak=False)
+def start_sweep(**_: Any) -> None:
+    """Look after runs whose workers, messages or brokers were lost."""
+    try:
+        process.runtime(CeleryOutbox()).sweep.start()
+    except HeartbitError as error:
+        _logger.error("This worker does not look after lost runs: %s", error.message)
 
 
 @worker_ready.connect(weak=False)

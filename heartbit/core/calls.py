@@ -23,7 +23,14 @@ from heartbit.core.delegation import (
     start_command,
     startable,
 )
-from heartbit.core.events import Decision, Event, SubRunFinished
+from heartbit.core.events import (
+    ApprovalRequested,
+    ApprovalResolved,
+    Decision,
+    Event,
+    SubRunFinished,
+    ToolReturned,
+)
 from heartbit.core.messages import Completion, Message, ToolCall, ToolResult
 from heartbit.core.permissions import decide
 from heartbit.core.schema import nearest, violations
@@ -31,6 +38,11 @@ from heartbit.core.state import Fate, OpenCall, RunState
 from heartbit.core.tools import DELEGATE, RESPOND, SQUAD, ToolSpec
 from heartbit.core.values import replace
 
+OUTCOME_UNKNOWN = (
+    "The outcome of this call is unknown: the process that ran it was lost on the way, and it was "
+    "not repeated because that could do its work twice. It may still take effect. Check whether it "
+    "did what it should before you call it again."
+)
 DENIED = "Denied by a human reviewer"
 
 
@@ -143,9 +155,12 @@ def begin(state: RunState) -> tuple[RunState, tuple[Command, ...]]:
     state, commands = start(state, [call.position for call in state.calls if call.fate != "ask"])
     asked = [call for call in state.calls if call.fate == "ask"]
     if asked:
+        step = f"{state.turn}/approval"
+        calls = tuple(replace(c, asked=step) if c.fate == "ask" else c for c in state.calls)
+        state = replace(state, calls=calls)
         commands += (
             AskApproval(
-                step=f"{state.turn}/approval",
+                step=step,
                 calls=tuple(call.call for call in asked),
                 positions=tuple(call.position for call in asked),
             ),
@@ -242,12 +257,42 @@ def results(calls: Sequence[OpenCall]) -> Message | None:
     return Message(role="user", parts=parts) if len(parts) == len(calls) else None
 
 
+def doubt(state: RunState, command: CallTool) -> ToolReturned | ApprovalRequested:
+    """What becomes of a call that must not be repeated blindly, when its worker was lost in it."""
+    if command.spec.on_doubt == "tell_model":
+        return ToolReturned(step=command.step, content=OUTCOME_UNKNOWN, is_error=True)
+    position = int(command.step.rsplit("/", 1)[1])
+    return ApprovalRequested(
+        step=f"{state.turn}/doubt/{position}", calls=(command.call,), positions=(position,)
+    )
+
+
+def park(state: RunState, event: ApprovalRequested) -> RunState:
+    """A question about calls in doubt: they wait for its answer. Others were asked from the start.
+
+    (`begin` has noted those, together with the command that asks.)
+    """
+    for position in event.positions:
+        opened = state.calls[position]
+        if opened.asked != event.step:
+            parked = replace(opened, fate="ask", asked=event.step, doubt=True)
+            state = with_call(state, parked)
+    return state
+
+
+def may_be_begun_again(state: RunState, step: str) -> bool:
+    """Whether a human, told that nobody knows what became of this call, wants it run again."""
+    opened = next((c for c in state.calls if f"{state.turn}/tool/{c.position}" == step), None)
+    return opened is not None and opened.doubt and opened.fate == "run"
+
+
 def apply_decisions(
-    state: RunState, decisions: Sequence[Decision]
+    state: RunState, event: ApprovalResolved
 ) -> tuple[RunState, tuple[Command, ...]]:
     """Carry out what the human decided about the asked calls; one without a decision is denied."""
-    by_position = {decision.position: decision for decision in decisions}
-    asked = [call for call in state.calls if call.fate == "ask"]
+    by_position = {decision.position: decision for decision in event.decisions}
+    question = event.step.removesuffix("/decision")
+    asked = [call for call in state.calls if call.fate == "ask" and call.asked == question]
     for opened in asked:
         decision = by_position.get(opened.position) or Decision(
             position=opened.position, verdict="deny"

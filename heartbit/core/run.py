@@ -142,7 +142,7 @@ def replay(events: Iterable[Event]) -> Step:
     return progress.state, tuple(progress.commands.values())
 
 
-def _advance(state: RunState, event: Event) -> Step:
+def _advance(state: RunState, event: Event) -> Step:  # noqa: C901 - one table of events
     match event:
         case ModelReplied():
             return _replied(state, event)
@@ -156,14 +156,16 @@ def _advance(state: RunState, event: Event) -> Step:
         case SubRunFinished():
             return _sub_run_finished(state, event)
         case ApprovalResolved():
-            return _carry_on(turn_calls.apply_decisions(state, event.decisions))
+            return _carry_on(turn_calls.apply_decisions(state, event))
         case ContextSummarised():
             return _summarised(state, event)
         case DeadlinePassed():
             return _fail(state, RunTimedOut, _timeout_message(state))
         case RunFinished() | RunFailed() | RunCancelled():
             return _wind_up(state, event), ()
-        case RunRouted() | ApprovalRequested() | LateResult():
+        case ApprovalRequested():
+            return turn_calls.park(state, event), ()
+        case RunRouted() | LateResult():
             return state, ()
         case _:
             raise RunStateError(f"The event {event.type!r} cannot follow here.")

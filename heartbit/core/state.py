@@ -21,7 +21,9 @@ ENDED: frozenset[RunStatus] = frozenset({"succeeded", "failed", "cancelled"})
 class OpenCall:
     """A tool call of the current turn: what is to become of it, and what has.
 
-    `note` is put before the result: what a human changed about the call.
+    `note` is put before the result: what a human changed about the call. `asked` is the step of the
+    question that a human has to answer about it. A call in `doubt` was begun by a worker that was
+    lost; once a human has approved it nevertheless, it may be begun again.
     """
 
     position: int
@@ -29,6 +31,8 @@ class OpenCall:
     fate: Fate
     reason: str = ""
     note: str = ""
+    asked: str = ""
+    doubt: bool = False
     subtasks: tuple[SubTask, ...] = ()
     result: ToolResult | None = None
 

@@ -13,24 +13,23 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from threading import Lock
 from types import MappingProxyType
 from typing import Protocol
 
+from heartbit.core.calls import doubt, may_be_begun_again
 from heartbit.core.commands import CallTool, Command
-from heartbit.core.events import (
-    Event,
-    RunCancelled,
-    RunStarted,
-    SubRunFinished,
-)
+from heartbit.core.events import Event, RunCancelled, RunFailed, RunStarted, SubRunFinished
 from heartbit.core.result import RunOutput, run_output
 from heartbit.core.run import Progress, follow
 from heartbit.core.state import RunState
-from heartbit.engines.plan import Plan, RunPlace, first_steps, plan_outcome
-from heartbit.errors import LeaseLost, RunNotFound
-from heartbit.stores.journal import Claim, Journal, NewRun, Opened, RunRow, Transaction
+from heartbit.engines.leases import Held
+from heartbit.engines.plan import TOOL_QUEUE, Plan, RunPlace, first_steps, plan_outcome
+from heartbit.errors import LeaseLost, RunNotFound, WorkersLost
+from heartbit.stores.journal import Journal, Transaction
+from heartbit.stores.records import Claim, ExpiredStep, NewRun, Opened, RunRow
 
 CACHED_RUNS = 512
 EMPTY: Mapping[str, Command] = MappingProxyType({})
@@ -64,13 +63,14 @@ class Outbox(Protocol):
         """Have somebody look after a run."""
 
 
-Work = Callable[[Command, RunState, RunPlace], Event]
+Work = Callable[[Command, RunState, RunPlace, Held], Event]
 
 
 class DurableEngine:
     """Works on journaled runs.
 
-    `work` performs a command and gives its event; it is called without any transaction open.
+    `work` performs a command and gives its event, and keeps the lease while it does; it raises
+    LeaseLost when it could not. It is called without any transaction open.
     """
 
     def __init__(
@@ -113,30 +113,60 @@ class DurableEngine:
             RunNotFound: there is no such step.
         """
         known = self._cache.get(run_id)
-        claim = self._journal.claim(
-            run_id,
-            step,
-            owner=self._owner,
-            lease_seconds=self._lease_seconds,
-            known=known.seq if known else 0,
-        )
+        claim = self._claim(run_id, step, known)
         if claim.why_not == "unknown":
             raise RunNotFound(f"There is no step {step!r} of a run {run_id!r}.")
         progress = follow(known, claim.events)
+        if claim.why_not in ("external", "in_doubt") and may_be_begun_again(progress.state, step):
+            claim = self._claim(run_id, step, progress, doubt=claim.attempt)
+            progress = follow(progress, claim.events)
         place = self._place(run_id)
         if claim.cancelled:
             self._cancel(place, progress)
         elif claim.why_not is not None:
-            self._refused(place, progress, claim)
+            self._refused(place, progress, claim, step)
         elif command := progress.commands.get(step):
-            event = self._work(command, progress.state, place)
-            self._record(place, progress, event, step=step, attempt=claim.attempt)
+            held = Held(run_id=run_id, step=step, attempt=claim.attempt)
+            with suppress(LeaseLost):
+                event = self._work(command, progress.state, place, held)
+                self._record(place, progress, event, step=step, attempt=claim.attempt)
+
+    def judge(self, lost: ExpiredStep) -> None:
+        """Decide about a step whose worker was lost and that cannot simply be done again."""
+        progress, place = self.progress(lost.run_id), self._place(lost.run_id)
+        command = progress.commands.get(lost.step)
+        if command is None or progress.state.ended:
+            return
+        event: Event
+        if lost.fate == "in_doubt" and isinstance(command, CallTool):
+            event = doubt(progress.state, command)
+        else:
+            reason = f"Every worker that did step {lost.step} was lost: it seems to kill them."
+            usage = progress.state.usage
+            event = RunFailed(code=WorkersLost.code, message=reason, usage=usage)
+        self._record(place, progress, event, step=lost.step, attempt=lost.attempt, verdict=True)
+
+    def send_again(self, run_id: str, step: str, queue: str) -> None:
+        """Send a step whose message is lost."""
+        row = self._journal.run(run_id)
+        self._outbox.steps([_dispatch_of(_place_of(row), row.agent, step, queue)])
+
+    def begin_again(self, run_id: str, step: str) -> None:
+        """Send a call in doubt that a human wants run again."""
+        state = self.progress(run_id).state
+        command = self.progress(run_id).commands.get(step)
+        if isinstance(command, CallTool) and may_be_begun_again(state, step):
+            self.send_again(run_id, step, command.spec.queue or TOOL_QUEUE)
+
+    def publish(self, run_id: str) -> None:
+        """Tell whoever waits for it that a run has ended."""
+        self._outbox.finished(run_id)
 
     def resume(self, run_id: str) -> None:
         """Send what was never sent, or end the run if its tree is cancelled."""
         row = self._journal.run(run_id)
         if self._journal.run(row.root_run_id).cancel_requested:
-            self._cancel(_place_of(row), self._progress(run_id))
+            self._cancel(_place_of(row), self.progress(run_id))
         else:
             self._dispatch(_place_of(row), row.agent, self._journal.undispatched(run_id))
 
@@ -147,14 +177,26 @@ class DurableEngine:
 
     def resolve(self, run_id: str, event: Event) -> None:
         """Append something that came from outside any step: a decision, a passed deadline."""
-        self._record(self._place(run_id), self._progress(run_id), event)
+        self._record(self._place(run_id), self.progress(run_id), event)
 
     def output(self, run_id: str) -> RunOutput:
         """What a run has come to so far."""
-        state = self._progress(run_id).state
+        state = self.progress(run_id).state
         return run_output(run_id, state, self._journal.run(run_id).status)
 
-    def _refused(self, place: RunPlace, progress: Progress, claim: Claim) -> None:
+    def _claim(
+        self, run_id: str, step: str, known: Progress | None, doubt: int | None = None
+    ) -> Claim:
+        return self._journal.claim(
+            run_id,
+            step,
+            owner=self._owner,
+            lease_seconds=self._lease_seconds,
+            known=known.seq if known else 0,
+            doubt=doubt,
+        )
+
+    def _refused(self, place: RunPlace, progress: Progress, claim: Claim, step: str) -> None:
         if claim.why_not == "done":
             agent = progress.state.definition.name
             self._dispatch(place, agent, self._journal.undispatched(place.run_id))
@@ -171,10 +213,11 @@ class DurableEngine:
         *,
         step: str | None = None,
         attempt: int | None = None,
+        verdict: bool = False,
     ) -> None:
         """Append, and think again with the events in between, until it fits or is too late."""
         while True:
-            plan = plan_outcome(place, progress, event, step=step, attempt=attempt)
+            plan = plan_outcome(place, progress, event, step=step, attempt=attempt, verdict=verdict)
             try:
                 behind = self._append(place, plan)
             except LeaseLost:
@@ -212,8 +255,10 @@ class DurableEngine:
     def _append_to_parent(
         self, transaction: Transaction, parent_id: str, step: str, event: SubRunFinished
     ) -> None:
-        progress = self._progress(parent_id)
-        place = self._place(parent_id)
+        # Read on the same connection: a second one from the pool could be waited for in a circle.
+        known = self._cache.get(parent_id)
+        progress = follow(known, transaction.events(parent_id, known.seq if known else 0))
+        place = _place_of(transaction.run(parent_id))
         while not progress.state.ended and step in progress.commands:
             plan = plan_outcome(place, progress, event, step=step, attempt=0)
             appended = transaction.append(plan.append)
@@ -242,20 +287,11 @@ class DurableEngine:
             return
         won = self._journal.take_dispatch(place.run_id, steps)
         self._outbox.steps(
-            [
-                Dispatch(
-                    run_id=place.run_id,
-                    step=step,
-                    queue=queue,
-                    root_run_id=place.root_run_id,
-                    agent=agent,
-                    tool=_tool_of(commands.get(step)),
-                )
-                for step, queue in won
-            ]
+            [_dispatch_of(place, agent, s, queue, _tool_of(commands.get(s))) for s, queue in won]
         )
 
-    def _progress(self, run_id: str) -> Progress:
+    def progress(self, run_id: str) -> Progress:
+        """The whole journal of a run, folded."""
         known = self._cache.get(run_id)
         events = self._journal.events(run_id, known.seq if known else 0)
         progress = follow(known, events)
@@ -264,6 +300,17 @@ class DurableEngine:
 
     def _place(self, run_id: str) -> RunPlace:
         return _place_of(self._journal.run(run_id))
+
+
+def _dispatch_of(place: RunPlace, agent: str, step: str, queue: str, tool: str = "") -> Dispatch:
+    return Dispatch(
+        run_id=place.run_id,
+        step=step,
+        queue=queue,
+        root_run_id=place.root_run_id,
+        agent=agent,
+        tool=tool,
+    )
 
 
 def _tool_of(command: Command | None) -> str:

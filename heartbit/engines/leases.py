@@ -51,13 +51,13 @@ class Leases:
         self._lease_seconds = lease_seconds
         self._clock = clock
         self._lock = threading.Lock()
-        self._held: dict[Held, Callable[[], None]] = {}
+        self._held: dict[Held, Callable[[], object]] = {}
         self._renewed_at = clock()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
     @contextmanager
-    def held(self, held: Held, cancel: Callable[[], None]) -> Iterator[None]:
+    def held(self, held: Held, cancel: Callable[[], object]) -> Iterator[None]:
         """Keep a lease while the block runs; if it is lost, another thread calls `cancel`."""
         with self._lock:
             if not self._held:

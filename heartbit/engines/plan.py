@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from heartbit.core.calls import blackboard_writes
+from heartbit.core.calls import blackboard_writes, may_be_begun_again
 from heartbit.core.commands import (
     AskApproval,
     CallModel,
@@ -22,7 +22,7 @@ from heartbit.core.commands import (
     Summarise,
 )
 from heartbit.core.delegation import BlackboardWrite
-from heartbit.core.events import ApprovalRequested, Event, RunStarted, RunStatus
+from heartbit.core.events import ApprovalRequested, ApprovalResolved, Event, RunStarted, RunStatus
 from heartbit.core.result import run_output
 from heartbit.core.run import Progress, follow
 from heartbit.core.state import RunState
@@ -38,6 +38,10 @@ CONTROL_QUEUE = "heartbit.control"
 
 # A chord normally wakes the parent of sub-runs at once; the sweep looks after this many seconds.
 WAKE_DELAY_SECONDS = 2.0
+
+# The timer of a call in doubt that a human wants run again, and how soon the sweep looks after it.
+AGAIN = "again"
+AGAIN_SECONDS = 2.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,7 +73,11 @@ def plan_outcome(
     attempt: int | None = None,
     verdict: bool = False,
 ) -> Plan:
-    """What `event`, the outcome of `step`, brings about."""
+    """What `event`, the outcome of `step`, brings about.
+
+    A `verdict` is somebody else's decision about a step whose lease has expired; if it asks a
+    human, the step gets no outcome yet, but is parked.
+    """
     events: list[Event] = []
     board: list[BlackboardWrite] = []
     after = before
@@ -89,9 +97,12 @@ def plan_outcome(
             step=step,
             attempt=attempt,
             verdict=verdict,
+            park=verdict and isinstance(event, ApprovalRequested),
             steps=_steps(opened, from_sub_run=event.type == "sub_run_finished"),
             board=board,
             approval=_approval(events, after.state),
+            timers=_timers(event, after.state),
+            clear=_done_with(before.state, step),
             runs=[open_sub_run(place, c) for c in opened if isinstance(c, StartSubRun)],
             change=_change(place, after.state),
         ),
@@ -115,6 +126,18 @@ def _approval(events: Sequence[Event], state: RunState) -> NewApproval | None:
     if asked is None:
         return None
     return NewApproval(step=asked.step, agent=state.definition.name, calls=asked.calls)
+
+
+def _timers(event: Event, state: RunState) -> dict[str, float]:
+    """A call that may be begun again, though it was in doubt, must not be forgotten."""
+    if not isinstance(event, ApprovalResolved):
+        return {}
+    tools = [f"{state.turn}/tool/{decision.position}" for decision in event.decisions]
+    return {f"{AGAIN}/{s}": AGAIN_SECONDS for s in tools if may_be_begun_again(state, s)}
+
+
+def _done_with(state: RunState, step: str | None) -> tuple[str, ...]:
+    return (f"{AGAIN}/{step}",) if step and may_be_begun_again(state, step) else ()
 
 
 def _steps(commands: Sequence[Command], *, from_sub_run: bool = False) -> list[NewStep]:

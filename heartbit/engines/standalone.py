@@ -12,9 +12,8 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from heartbit.core.agent import AgentDefinition
 from heartbit.core.calls import blackboard_writes
 from heartbit.core.commands import AskApproval, Command, Finish, RefuseCall, StartSubRun
 from heartbit.core.events import (
@@ -360,12 +359,3 @@ def _sub_run_finished(step: str, run: StandaloneRun) -> SubRunFinished:
         tool_calls_made=output.tool_calls_made,
         cost_usd=output.cost_usd,
     )
-
-
-async def run_standalone(
-    world: World, definition: AgentDefinition, prompt: str, **options: Any
-) -> StandaloneRun:
-    """Open a run and drive it to its end (or to the human it waits for)."""
-    run = StandaloneRun(world, RunStarted(prompt=prompt, definition=definition), **options)
-    await run.drive()
-    return run
