@@ -1,0 +1,142 @@
+"""The sweep: what keeps runs going when workers, messages or whole brokers are lost.
+
+It runs in every worker, in a thread of its own, and needs neither beat nor the broker's redelivery:
+the rows of the journal say what is missing. One process of the fleet sweeps per second. Whatever it
+takes up is handed out to one sweep only, and again later, so that a sweep may die at any point.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from heartbit.core.events import ApprovalResolved, DeadlinePassed, Decision
+from heartbit.engines.durable import DurableEngine
+from heartbit.engines.plan import AGAIN, AGAIN_SECONDS
+from heartbit.errors import HeartbitError
+from heartbit.stores.journal import Journal
+from heartbit.stores.records import Approval, DueTimer, ExpiredStep, UnsentStep
+
+SWEEP = "recovery"
+EVERY_SECONDS = 1.0
+BATCH = 100
+NOBODY_ANSWERED = "nobody answered in time"
+
+T = TypeVar("T")
+_logger = logging.getLogger("heartbit.recovery")
+
+
+class Sweep:
+    """Looks after all runs of a journal."""
+
+    def __init__(self, journal: Journal, engine: DurableEngine, *, lease_seconds: float) -> None:
+        self._journal = journal
+        self._engine = engine
+        self._lease_seconds = lease_seconds
+
+    def once(self) -> bool:
+        """Sweep, if nobody has done so within the last second."""
+        if not self._journal.admit_sweep(SWEEP, every_seconds=EVERY_SECONDS):
+            return False
+        again = self._lease_seconds
+        _each(self._expired, self._journal.expired_steps(limit=BATCH, again_seconds=again))
+        _each(self._unsent, self._journal.unsent_steps(limit=BATCH, again_seconds=again))
+        _each(self._due, self._journal.due_timers(limit=BATCH, again_seconds=again))
+        _each(self._engine.publish, self._journal.unpublished(limit=BATCH, again_seconds=again))
+        return True
+
+    def _expired(self, step: ExpiredStep) -> None:
+        _logger.info("The worker of run %s step %s was lost: %s", step.run_id, step.step, step.fate)
+        if step.fate == "again":
+            self._engine.send_again(step.run_id, step.step, step.queue)
+        else:
+            self._engine.judge(step)
+
+    def _unsent(self, step: UnsentStep) -> None:
+        self._engine.send_again(step.run_id, step.step, step.queue)
+
+    def _due(self, timer: DueTimer) -> None:
+        what, _, step = timer.what.partition("/")
+        match what:
+            case "deadline":
+                self._engine.resolve(timer.run_id, DeadlinePassed())
+            case "cancel":
+                self._engine.resume(timer.run_id)
+            case "decided":
+                self._resolve(timer.run_id, step)
+            case "expiry":
+                self._expire(timer.run_id, step)
+            case _ if what == AGAIN:
+                self._engine.begin_again(timer.run_id, step)
+                self._journal.set_timer(timer.run_id, timer.what, AGAIN_SECONDS)
+
+    def _resolve(self, run_id: str, step: str) -> None:
+        approval = self._approval(run_id, step)
+        if approval is not None and approval.decisions is not None:
+            self._engine.resolve(run_id, resolution(approval, approval.decisions))
+
+    def _expire(self, run_id: str, step: str) -> None:
+        approval = self._approval(run_id, step)
+        if approval is None or approval.decided_at is not None:
+            self._journal.clear_timer(run_id, f"expiry/{step}")
+            return
+        state = self._engine.progress(run_id).state
+        positions = [c.position for c in state.calls if c.fate == "ask" and c.asked == step]
+        denials = tuple(
+            Decision(position=position, verdict="deny", reason=NOBODY_ANSWERED)
+            for position in positions
+        )
+        self._journal.decide(
+            run_id, step, denials, by=None, calls_hash=approval.calls_hash, expired=True
+        )
+        self._engine.resolve(run_id, resolution(approval, denials))
+
+    def _approval(self, run_id: str, step: str) -> Approval | None:
+        return next((a for a in self._journal.approvals(run_id) if a.step == step), None)
+
+
+def resolution(approval: Approval, decisions: tuple[Decision, ...]) -> ApprovalResolved:
+    """The event of a decided approval."""
+    return ApprovalResolved(
+        step=f"{approval.step}/decision", decisions=decisions, decided_by=approval.decided_by
+    )
+
+
+def _each(work: Callable[[T], None], found: Iterable[T]) -> None:
+    """One run that cannot be looked after keeps nobody from looking after the others."""
+    for each in found:
+        try:
+            work(each)
+        except HeartbitError as error:
+            _logger.warning("The sweep could not look after %s: %s", each, error.message)
+        except Exception:
+            _logger.exception("The sweep could not look after %s", each)
+
+
+class SweepThread:
+    """Sweeps once a second until it is stopped."""
+
+    def __init__(self, sweep: Sweep, *, every_seconds: float = EVERY_SECONDS) -> None:
+        self._sweep = sweep
+        self._every_seconds = every_seconds
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name="heartbit-sweep", daemon=True)
+
+    def start(self) -> None:
+        """Begin sweeping."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the sweep that is under way."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _serve(self) -> None:
+        while not self._stopping.wait(self._every_seconds):
+            try:
+                self._sweep.once()
+            except Exception as error:
+                _logger.warning("The sweep failed and will be tried again: %s", error)
