@@ -16,6 +16,7 @@ from heartbit.errors import ConfigError
 from heartbit.stores.streams import START, Published
 
 _OFFSET = re.compile(r"(?P<id>\d{1,20}-\d{1,20})(?P<beyond>(,[\w-]+:\d{1,9})*)", re.ASCII)
+_LAST = 2**64 - 1
 _OVER = (2**31, 0)
 
 
@@ -37,7 +38,7 @@ def parse_offset(text: str) -> Offset:
         ConfigError: it is none.
     """
     found = _OFFSET.fullmatch(text)
-    if found is None:
+    if found is None or max(_numbers(found["id"])) > _LAST:
         raise ConfigError(
             f"{text[:80]!r} is no offset of a stream: give one that came with an event, or {START} "
             "for the beginning."

@@ -120,11 +120,8 @@ class StreamReader:
         """As `follow`, for callers without a loop."""
         with asyncio.Runner() as runner:
             items = self.follow(root_run_id, after, tenant=tenant)
-            try:
-                while (item := runner.run(_next(items))) is not None:
-                    yield item
-            finally:
-                runner.run(items.aclose())
+            while (item := runner.run(_next(items))) is not None:
+                yield item
 
 
 async def _next(items: AsyncIterator[StreamItem]) -> StreamItem | None:
@@ -205,7 +202,7 @@ class _Follower:
         if entry is not None and seq == known + 1:
             own = [entry]
         else:
-            own = await self._journals.entries(run_id, known)
+            own = [e for e in await self._journals.entries(run_id, known) if e["seq"] <= seq]
         found: list[Json] = []
         for each in own:
             if each["type"] == "sub_run_finished" and each["sub_run_id"] not in self._closed:

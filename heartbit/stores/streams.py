@@ -193,8 +193,16 @@ class StreamWriter:
     log.
     """
 
-    def __init__(self, client: redis.Redis, *, batch_seconds: float = BATCH_SECONDS) -> None:
+    def __init__(
+        self,
+        client: redis.Redis,
+        *,
+        batch_seconds: float = BATCH_SECONDS,
+        pause_seconds: float = PAUSE_SECONDS,
+    ) -> None:
+        """After a failure Redis is left alone for `pause_seconds`."""
         self._client = client
+        self._pause_seconds = pause_seconds
         self._buffer = _Buffer(batch_seconds)
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -267,7 +275,7 @@ class StreamWriter:
                 "their journals.",
                 error,
             )
-        self._away_until = time.monotonic() + PAUSE_SECONDS
+        self._away_until = time.monotonic() + self._pause_seconds
 
     def _came_back(self) -> None:
         if self._away_until is not None:
