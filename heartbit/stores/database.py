@@ -66,7 +66,7 @@ class Database:
         """A connection in autocommit mode; what psycopg says of a failure becomes ours."""
         with mapped():
             try:
-                with self._pool(pool).connection() as connection:
+                with borrowed(self._pool(pool)) as connection:
                     yield connection
             except PoolTimeout as error:
                 raise self._why_not() or error from error
@@ -120,7 +120,6 @@ class Database:
             open=True,
             timeout=WAIT_SECONDS,
             num_workers=1,
-            check=still_there,
         )
 
     def _why_not(self) -> psycopg.Error | None:
@@ -158,15 +157,36 @@ def records(connection: Connection, query: str, **parameters: Any) -> list[dict[
         return cursor.execute(queries()[query], parameters).fetchall()
 
 
-def still_there(connection: Connection) -> None:
-    """Refuse a connection that the server has closed: a server only speaks unasked to say that.
+@contextmanager
+def borrowed(pool: Pool) -> Iterator[Connection]:
+    """A connection of a pool that the server has not closed.
+
+    The pool could check this itself, but waits longer after each closed one: all of them are, once
+    the server was restarted.
+    """
+    connection = _alive(pool)
+    try:
+        with connection:
+            yield connection
+    finally:
+        pool.putconn(connection)
+
+
+def _alive(pool: Pool) -> Connection:
+    for _ in range(pool.max_size + 2):
+        connection = pool.getconn()
+        if still_there(connection):
+            return connection
+        connection.close()
+        pool.putconn(connection)
+    raise psycopg.OperationalError("the server closes every connection")
+
+
+def still_there(connection: Connection) -> bool:
+    """Whether the server has not closed an idle connection: it only speaks unasked to say that.
 
     Looks at the socket and nothing else, which costs no round trip.
-
-    Raises:
-        OperationalError: something has arrived.
     """
     poll = select.poll()
     poll.register(connection.fileno(), select.POLLIN)
-    if poll.poll(0):
-        raise psycopg.OperationalError("the server has closed the connection")
+    return not poll.poll(0)

@@ -89,12 +89,14 @@ _REFUSED = (
     ("password authentication failed", "28P01"),
     ("no password supplied", "28P01"),
     ("no pg_hba.conf entry", "28000"),
-    ('role "', "28000"),
-    ('database "', "3D000"),
     ("too many clients", "53300"),
+    ("too many connections", "53300"),
     ("connection slots are reserved", "53300"),
     ("the database system is starting up", "57P03"),
     ("the database system is shutting down", "57P01"),
+    ("is not permitted to log in", "28000"),
+    ('role "', "28000"),
+    ('database "', "3D000"),
     ("invalid response to SSL negotiation", "08P01"),
     ("expected authentication request from server", "08P01"),
 )
@@ -127,7 +129,7 @@ def explained(error: psycopg.Error) -> HeartbitError:
         return kind(sentence or None)
     if code == "0A000" and 'extension "vector"' in str(error):
         return JournalError(_NO_VECTOR)
-    if isinstance(error, psycopg.DataError) and "NUL" in str(error):
+    if isinstance(error, psycopg.DataError) and ("NUL" in str(error) or _half(error)):
         return JournalError(_NOT_TEXT)
     if isinstance(error, psycopg.OperationalError) and error.sqlstate is None:
         return JournalUnavailable(
@@ -136,6 +138,11 @@ def explained(error: psycopg.Error) -> HeartbitError:
     if error.sqlstate is None:
         return JournalError(_NO_URL)
     return JournalError(f"The database could not do it: {_first_line(error)}")
+
+
+def _half(error: psycopg.Error) -> bool:
+    """Whether it is about an escape that stands for half a character."""
+    return "Unicode" in (error.diag.message_detail or "")
 
 
 def _code_of_words(message: str) -> str | None:
