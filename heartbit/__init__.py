@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from heartbit.agent import Agent, Limits
     from heartbit.apps import install
+    from heartbit.client import RunHandle, submit
     from heartbit.core.agent import ContextStrategy, PermissionRule, SessionPrune
     from heartbit.core.events import Decision
     from heartbit.core.messages import Usage
@@ -57,6 +58,7 @@ __all__ = [
     "RetryPolicy",
     "RetryingProvider",
     "RunError",
+    "RunHandle",
     "RunOutput",
     "ScriptedProvider",
     "SessionPrune",
@@ -65,12 +67,14 @@ __all__ = [
     "ToolOutput",
     "Usage",
     "install",
+    "submit",
     "tool",
 ]
 
 _HOMES = {
     "heartbit.agent": ("Agent", "Limits"),
     "heartbit.apps": ("install",),
+    "heartbit.client": ("RunHandle", "submit"),
     "heartbit.core.agent": ("ContextStrategy", "PermissionRule", "SessionPrune"),
     "heartbit.core.events": ("Decision",),
     "heartbit.core.messages": ("Usage",),

@@ -17,6 +17,18 @@ NAME = "heartbit"
 COMMANDS = {
     "run": "heartbit.cli.run:run",
     "chat": "heartbit.cli.chat:chat",
+    "submit": "heartbit.cli.submit:submit",
+    "status": "heartbit.cli.inspect:status",
+    "watch": "heartbit.cli.watch:watch",
+    "result": "heartbit.cli.submit:result",
+    "runs": "heartbit.cli.inspect:runs",
+    "approvals": "heartbit.cli.approvals:approvals",
+    "approve": "heartbit.cli.approvals:approve",
+    "deny": "heartbit.cli.approvals:deny",
+    "cancel": "heartbit.cli.inspect:cancel",
+    "replay": "heartbit.cli.inspect:replay",
+    "migrate": "heartbit.cli.migrate:migrate",
+    "doctor": "heartbit.cli.doctor:doctor",
     "config": "heartbit.cli.configuration:config",
 }
 _FLAG = re.compile(r"-[A-Za-z]|--[A-Za-z][\w-]*(=.*)?", re.DOTALL)

@@ -9,6 +9,8 @@ import click
 from heartbit.cli.group import global_flags, settings
 from heartbit.cli.options import run_flags
 
+FROM_STDIN = ("-",)
+
 
 @click.command(no_args_is_help=False)
 @click.argument("prompt", nargs=-1, required=True, metavar="PROMPT...")
@@ -22,9 +24,7 @@ def run(ctx: click.Context, /, prompt: tuple[str, ...], as_json: bool, **flags: 
     Words of PROMPT are joined by blanks; `-` reads it from stdin. Progress goes to stderr. Ctrl-C
     cancels the run and reports what was used; pressed again, it ends at once.
     """
-    from_stdin = prompt == ("-",)
-    text = _from_stdin() if from_stdin else " ".join(prompt)
-    _check(text)
+    text = prompt_text(prompt)
     from heartbit.cli.options import load_config
     from heartbit.cli.session import run_once
 
@@ -37,9 +37,20 @@ def run(ctx: click.Context, /, prompt: tuple[str, ...], as_json: bool, **flags: 
             verbose=bool(flags["verbose"]),
             as_json=as_json,
             debug=settings(ctx)["debug"],
-            stdin_is_free=not from_stdin,
+            stdin_is_free=prompt != FROM_STDIN,
         )
     )
+
+
+def prompt_text(words: tuple[str, ...]) -> str:
+    """The prompt that the words of a command line are, or stdin for `-`.
+
+    Raises:
+        click.UsageError: it is empty, or no text.
+    """
+    text = _from_stdin() if words == FROM_STDIN else " ".join(words)
+    _check(text)
+    return text
 
 
 def _from_stdin() -> str:

@@ -1,0 +1,62 @@
+"""`heartbit submit` and `heartbit result`: a durable run begins, and its end is fetched."""
+
+from __future__ import annotations
+
+import click
+
+from heartbit.cli.durable import json_flag, open_client, print_json, report, run_argument
+from heartbit.cli.group import global_flags
+from heartbit.cli.run import prompt_text
+
+
+@click.command(no_args_is_help=False)
+@click.argument("prompt", nargs=-1, required=True, metavar="PROMPT...")
+@click.option("--agent", metavar="NAME", help="Who gets the prompt, whatever the routing says.")
+@click.option("--run-id", metavar="ID", help="The run's id; given again, it is the same run.")
+@click.option("--approve", is_flag=True, help="Ask about every tool call first.")
+@click.option("--wait", is_flag=True, help="Wait for the end, or for a question to a human.")
+@json_flag
+@global_flags
+@click.pass_context
+def submit(
+    ctx: click.Context,
+    /,
+    prompt: tuple[str, ...],
+    agent: str | None,
+    run_id: str | None,
+    approve: bool,
+    wait: bool,
+    as_json: bool,
+) -> None:
+    """Open a durable run on PROMPT, print its id, and leave it to the workers.
+
+    It is in the journal before the command returns: with no broker or no worker it starts later.
+    With --wait the result is printed in place of the id, and the exit code is the run's.
+    """
+    text = prompt_text(prompt)
+    client = open_client(ctx)
+    handle = client.submit(text, agent=agent, run_id=run_id, approve=approve)
+    if wait:
+        click.echo(f"run {handle.id}", err=True)
+        ctx.exit(report(client.wait(handle.id, for_humans=False), as_json=as_json))
+    elif as_json:
+        print_json({"run_id": handle.id})
+    else:
+        click.echo(handle.id)
+
+
+@click.command()
+@run_argument
+@click.option(
+    "--wait",
+    type=click.FloatRange(min=0),
+    default=0,
+    metavar="SECONDS",
+    help="How long to wait for the end.",
+)
+@json_flag
+@global_flags
+@click.pass_context
+def result(ctx: click.Context, run_id: str, wait: float, as_json: bool) -> None:
+    """Print the result of RUN; the exit code is the run's, 4 if it has not ended."""
+    ctx.exit(report(open_client(ctx).wait(run_id, wait), as_json=as_json))
