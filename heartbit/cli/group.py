@@ -17,6 +17,7 @@ NAME = "heartbit"
 COMMANDS = {
     "run": "heartbit.cli.run:run",
     "chat": "heartbit.cli.chat:chat",
+    "dev": "heartbit.cli.dev:dev",
     "submit": "heartbit.cli.submit:submit",
     "status": "heartbit.cli.inspect:status",
     "watch": "heartbit.cli.watch:watch",

@@ -44,8 +44,15 @@ def main() -> int:
     with contextlib.suppress(BrokenPipeError):
         os.write(1, f"{server.pid}\n".encode())
     _wait(server, woken, order["owner"])
+    ended = server.poll()
     _stop(server, order["stop_signal"], order["grace_seconds"])
-    return 0
+    return _exit_code(ended)
+
+
+def _exit_code(ended: int | None) -> int:
+    """How a server ended by itself, in the way of shells; 0 if it was stopped."""
+    code = ended or 0
+    return 128 - code if code < 0 else code
 
 
 def _wake_on(*signals: signal.Signals) -> int:

@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
@@ -19,13 +20,17 @@ _KEEPER_GRACE_SECONDS = 5.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Program:
-    """What to run, where, as whom (None: the same user), and how it is asked to stop."""
+    """What to run, where, as whom (None: the same user), and how it is asked to stop.
+
+    `environment` is all that it sees of ours; None is what suits a server.
+    """
 
     command: tuple[str, ...]
     directory: Path
     user: str | None
     stop_signal: int
     grace_seconds: float
+    environment: Mapping[str, str] | None = None
 
 
 class KeptProcess:
@@ -49,7 +54,7 @@ class KeptProcess:
             "lock": lock,
         }
         self._patience = program.grace_seconds + _KEEPER_GRACE_SECONDS
-        self._keeper = _start_keeper(log, lock)
+        self._keeper = _start_keeper(log, lock, program.environment or environment())
         self._orders = cast("IO[bytes]", self._keeper.stdin)
         self._answers = cast("IO[bytes]", self._keeper.stdout)
         self.pid = self._give(json.dumps(order).encode() + b"\n")
@@ -66,6 +71,11 @@ class KeptProcess:
         """Whether the server is still running (True a moment longer than it really is)."""
         return self._keeper.poll() is None
 
+    @property
+    def exit_code(self) -> int | None:
+        """That of a server which ended by itself, as shells tell it; None while it runs."""
+        return self._keeper.poll()
+
     def stop(self) -> None:
         """Ask the server to stop and wait until it has; safe to call twice."""
         self._orders.close()
@@ -77,7 +87,7 @@ class KeptProcess:
         self._answers.close()
 
 
-def _start_keeper(log: Path, lock: int) -> subprocess.Popen[bytes]:
+def _start_keeper(log: Path, lock: int, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
     # A session of its own: Ctrl-C in the terminal reaches the owner only, who stops in order.
     with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as output:
         return subprocess.Popen(  # noqa: S603 - our own script
@@ -87,7 +97,7 @@ def _start_keeper(log: Path, lock: int) -> subprocess.Popen[bytes]:
             stdout=subprocess.PIPE,
             stderr=output,
             cwd="/",
-            env=environment(),
+            env=env,
             pass_fds=[lock],
             start_new_session=True,
         )

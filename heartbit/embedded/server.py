@@ -66,6 +66,10 @@ class EmbeddedServer(ABC):
         """The server's process, None while it does not run."""
         return self._kept.pid if self._kept else None
 
+    def is_alive(self) -> bool:
+        """Whether the server runs (True a moment longer than it really does)."""
+        return self._kept is not None and self._kept.is_alive()
+
     def start(self) -> None:
         """Start the server and return when it answers; a running one is left alone.
 
@@ -144,9 +148,17 @@ class EmbeddedServer(ABC):
 
 def failure(name: str, output: str, log: Path) -> str:
     """One sentence with the end of what a server said before it gave up."""
+    return f"{name} did not start: {_end_of(output)} (its log is {log})."
+
+
+def last_words(log: Path) -> str:
+    """The last lines of a log, as one."""
+    return _end_of(_text(log))
+
+
+def _end_of(output: str) -> str:
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    said = " | ".join(lines[-_LAST_LINES:]) or "it said nothing"
-    return f"{name} did not start: {said} (its log is {log})."
+    return " | ".join(lines[-_LAST_LINES:]) or "it said nothing"
 
 
 def _text(log: Path) -> str:
