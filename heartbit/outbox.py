@@ -17,6 +17,7 @@ from kombu.exceptions import OperationalError
 from kombu.utils import json as kombu_json
 
 from heartbit import runtime as process
+from heartbit.apps import QUEUES
 from heartbit.core.messages import Json
 from heartbit.engines.durable import Dispatch
 from heartbit.engines.plan import CONTROL_QUEUE
@@ -45,6 +46,8 @@ class CeleryOutbox:
                     args=[each.run_id, each.step],
                     queue=each.queue,
                     argsrepr=shown(each),
+                    # inside a task Celery knows the root by itself, also that of a caller's canvas
+                    root_id=None if current_app.current_worker_task else each.root_run_id,
                     ignore_result=True,
                     add_to_parent=False,
                     producer=producer,
@@ -71,6 +74,20 @@ class CeleryOutbox:
         """Have somebody look after a run."""
         with _sending(f"a look at run {run_id}"):
             _look_at(run_id).apply_async(add_to_parent=False)
+
+    def empty_queues(self) -> Sequence[str]:
+        """Queues that certainly hold no message now."""
+        try:
+            with current_app.connection_for_read() as connection:
+                return [queue for queue in QUEUES if _length(connection, queue) == 0]
+        except Exception as error:  # whatever a broker raises: the sweep can wait longer
+            _logger.debug("Nobody knows which queues are empty: %s", error)
+            return []
+
+
+def _length(connection: Any, queue: str) -> int:
+    declared = connection.default_channel.queue_declare(queue=queue, passive=True)
+    return int(declared.message_count)
 
 
 @contextmanager

@@ -62,6 +62,12 @@ class Outbox(Protocol):
     def wake(self, run_id: str) -> None:
         """Have somebody look after a run."""
 
+    def empty_queues(self) -> Sequence[str]:
+        """Queues that certainly hold no message now: what is not claimed by then is lost.
+
+        Not knowing is no failure; then there are none.
+        """
+
 
 Work = Callable[[Command, RunState, RunPlace, Held], Event]
 
@@ -157,6 +163,10 @@ class DurableEngine:
         command = self.progress(run_id).commands.get(step)
         if isinstance(command, CallTool) and may_be_begun_again(state, step):
             self.send_again(run_id, step, command.spec.queue or TOOL_QUEUE)
+
+    def empty_queues(self) -> Sequence[str]:
+        """Queues in which no message waits."""
+        return self._outbox.empty_queues()
 
     def publish(self, run_id: str) -> None:
         """Tell whoever waits for it that a run has ended."""
@@ -285,7 +295,7 @@ class DurableEngine:
     ) -> None:
         if not steps:
             return
-        won = self._journal.take_dispatch(place.run_id, steps)
+        won = self._journal.take_dispatch(place.run_id, steps, again_seconds=self._lease_seconds)
         self._outbox.steps(
             [_dispatch_of(place, agent, s, queue, _tool_of(commands.get(s))) for s, queue in won]
         )

@@ -42,7 +42,10 @@ class Sweep:
             return False
         again = self._lease_seconds
         _each(self._expired, self._journal.expired_steps(limit=BATCH, again_seconds=again))
-        _each(self._unsent, self._journal.unsent_steps(limit=BATCH, again_seconds=again))
+        unsent = self._journal.unsent_steps(
+            limit=BATCH, again_seconds=again, empty_queues=self._engine.empty_queues()
+        )
+        _each(self._unsent, unsent)
         _each(self._due, self._journal.due_timers(limit=BATCH, again_seconds=again))
         _each(self._engine.publish, self._journal.unpublished(limit=BATCH, again_seconds=again))
         return True
