@@ -12,6 +12,7 @@ a copy of config/celeryconfig.py, which explains the settings.
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from typing import Any
 
 import click
@@ -81,9 +82,22 @@ def addresses(config: Config) -> dict[str, str]:
     return {"broker_url": broker, "result_backend": results}
 
 
-def _settings() -> dict[str, Any]:
+def _own_settings() -> dict[str, Any]:
+    """What the module that $HEARTBIT_CELERY_CONFIG names sets."""
+    name = os.environ.get("HEARTBIT_CELERY_CONFIG")
+    if not name:
+        return {}
     try:
-        return CONNECTIONS | MESSAGES | DELIVERY | VISIBILITY | addresses(load_config())
+        found = vars(import_module(name))
+    except ImportError as error:
+        raise ConfigError(f"$HEARTBIT_CELERY_CONFIG: {error}.") from error
+    return {k: v for k, v in found.items() if k.islower() and not k.startswith("_")}
+
+
+def _settings() -> dict[str, Any]:
+    ours = CONNECTIONS | MESSAGES | DELIVERY | VISIBILITY
+    try:
+        return ours | addresses(load_config()) | _own_settings()
     except ConfigError as error:
         if click.get_current_context(silent=True) is None:
             raise
@@ -94,5 +108,3 @@ app = Celery("heartbit")
 app.add_defaults(_settings)
 # A Redis backend of this app is ours: it answers for runs that Redis has forgotten.
 app.loader.override_backends = {"redis": RESULTS, "rediss": RESULTS}
-if module := os.environ.get("HEARTBIT_CELERY_CONFIG"):
-    app.config_from_object(module)  # its settings win over those above

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,19 +17,24 @@ from heartbit.tasks import continue_run, finish_run, llm_turn, run_agent
 from tests.support.canvas import SECONDS, until
 
 
-def waiting_run(fleet, **options: Any) -> Any:
+def waiting_run(fleet: Any, **options: Any) -> Any:
     """A run whose model call is under way until the gate is opened."""
     result = run_agent.apply_async(("wait",), {"agent": "worker"}, **options)
     assert fleet.scene.waiting.acquire(timeout=SECONDS)
     return result
 
 
-def status(fleet, result: Any) -> str:
+def completed(fleet: Any, result: Any) -> bool:
+    """Whether the end of the run is published."""
+    return bool(fleet.journal.run(result.id).completion_done)
+
+
+def status(fleet: Any, result: Any) -> str:
     """The status of the run in the journal."""
     return fleet.journal.run(run_id_of_task(result.id)).status
 
 
-def test_what_waits_is_put_down_before_the_run_can_end(fleet) -> None:
+def test_what_waits_is_put_down_before_the_run_can_end(fleet: Any) -> None:
     """While the first turn is still under way, the journal knows whom to tell."""
     result = waiting_run(fleet, link=fleet.host.hear.si("linked"))
     completion = fleet.journal.run(result.id).completion
@@ -36,7 +42,7 @@ def test_what_waits_is_put_down_before_the_run_can_end(fleet) -> None:
     assert ["host.hear"] == [each["task"] for each in completion["link"]]
 
 
-def test_a_run_that_ended_before_its_task_came_is_published(fleet) -> None:
+def test_a_run_that_ended_before_its_task_came_is_published(fleet: Any) -> None:
     """A run opened and worked on by others tells the late message its result."""
     first = run_agent.apply_async(("say hi",), {"agent": "worker"}, task_id="late")
     first.get(timeout=SECONDS)
@@ -50,7 +56,7 @@ def test_a_run_that_ended_before_its_task_came_is_published(fleet) -> None:
     assert [(("told",), {})] == until(lambda: fleet.scene.heard)
 
 
-def test_run_agent_twice_asks_the_model_once(fleet) -> None:
+def test_run_agent_twice_asks_the_model_once(fleet: Any) -> None:
     """The second message finds the run under way."""
     result = waiting_run(fleet, task_id="twice")
     run_agent.apply_async(("wait",), {"agent": "worker"}, task_id="twice")
@@ -61,7 +67,7 @@ def test_run_agent_twice_asks_the_model_once(fleet) -> None:
     assert "waited" == result.get(timeout=SECONDS)["result"]
 
 
-def test_a_chord_counts_a_member_once_even_if_its_end_comes_twice_and_late(fleet) -> None:
+def test_a_chord_counts_a_member_once_even_if_its_end_comes_twice_and_late(fleet: Any) -> None:
     """Two `finish_run`s while the others still work, and one after the body."""
     header = [run_agent.s("say a", agent="worker"), run_agent.s("wait", agent="worker")]
     body = chord(header)(fleet.host.texts.s())
@@ -77,7 +83,9 @@ def test_a_chord_counts_a_member_once_even_if_its_end_comes_twice_and_late(fleet
     assert "a waited" == body.get(timeout=SECONDS)
 
 
-def test_an_end_that_comes_too_early_says_nothing(fleet, caplog) -> None:
+def test_an_end_that_comes_too_early_says_nothing(
+    fleet: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     """A foreign `finish_run` cannot fail a run that is under way."""
     result = waiting_run(fleet)
     finish_run.apply_async((result.id,), task_id=result.id)
@@ -87,15 +95,15 @@ def test_an_end_that_comes_too_early_says_nothing(fleet, caplog) -> None:
     assert "waited" == result.get(timeout=SECONDS)["result"]
 
 
-def test_the_end_is_noted_when_it_is_published(fleet) -> None:
+def test_the_end_is_noted_when_it_is_published(fleet: Any) -> None:
     """Also for a failed run: the sweep must not publish it again."""
     good, bad = (run_agent.delay(p, agent="worker") for p in ("say a", "fail"))
     for each in (good, bad):
         each.get(timeout=SECONDS, propagate=False)
-        until(lambda each=each: fleet.journal.run(each.id).completion_done)
+        until(partial(completed, fleet, each))
 
 
-def test_a_task_revoked_before_it_starts_opens_no_run(fleet) -> None:
+def test_a_task_revoked_before_it_starts_opens_no_run(fleet: Any) -> None:
     """The worker discards it; its caller hears so."""
     task_id = str(uuid.uuid4())
     fleet.app.control.revoke(task_id, reply=True, timeout=SECONDS, limit=1)
@@ -105,7 +113,7 @@ def test_a_task_revoked_before_it_starts_opens_no_run(fleet) -> None:
     assert () == fleet.journal.list_runs()
 
 
-def test_a_task_revoked_on_its_way_cancels_its_run(fleet) -> None:
+def test_a_task_revoked_on_its_way_cancels_its_run(fleet: Any) -> None:
     """No message of its id is under way then, and yet the run ends."""
     result = waiting_run(fleet)
     result.revoke()
@@ -115,17 +123,17 @@ def test_a_task_revoked_on_its_way_cancels_its_run(fleet) -> None:
     until(lambda: fleet.journal.run(result.id).completion_done)
 
 
-def test_a_revoked_member_fails_the_chord_of_its_caller(fleet) -> None:
+def test_a_revoked_member_fails_the_chord_of_its_caller(fleet: Any) -> None:
     """A chord of ordinary tasks would wait for ever."""
     header = [run_agent.s("wait", agent="worker"), run_agent.s("say a", agent="worker")]
-    body = chord(header)(fleet.host.texts.s())
+    body: Any = chord(header)(fleet.host.texts.s())
     assert fleet.scene.waiting.acquire(timeout=SECONDS)
     body.parent.results[0].revoke()
     with pytest.raises((ChordError, TaskRevokedError)):
         body.get(timeout=SECONDS)
 
 
-def test_a_task_revoked_after_its_end_keeps_its_result(fleet) -> None:
+def test_a_task_revoked_after_its_end_keeps_its_result(fleet: Any) -> None:
     """There is nothing left to revoke."""
     result = run_agent.delay("say hi", agent="worker")
     output = result.get(timeout=SECONDS)
@@ -134,7 +142,7 @@ def test_a_task_revoked_after_its_end_keeps_its_result(fleet) -> None:
     assert output == fleet.app.AsyncResult(result.id).get(timeout=SECONDS)
 
 
-def test_a_cancelled_run_raises_for_its_caller(fleet) -> None:
+def test_a_cancelled_run_raises_for_its_caller(fleet: Any) -> None:
     """Cancelled by heartbit's own means, it is a failure like any other."""
     result = chain(run_agent.s("wait", agent="worker"), fleet.host.text.s())()
     assert fleet.scene.waiting.acquire(timeout=SECONDS)

@@ -34,7 +34,9 @@ def still_works() -> bool:
 
 
 @pytest.mark.parametrize("case", FOREIGN)
-def test_a_foreign_message_is_one_line_in_the_log(fleet, caplog, case) -> None:
+def test_a_foreign_message_is_one_line_in_the_log(
+    fleet: Any, caplog: pytest.LogCaptureFixture, case: str
+) -> None:
     """It is acknowledged, changes nothing, and the worker keeps running."""
     name, args, kwargs, words = FOREIGN[case]
     fleet.app.send_task(name, args=args, kwargs=kwargs, queue="heartbit.tools")
@@ -59,7 +61,9 @@ def test_a_foreign_message_is_one_line_in_the_log(fleet, caplog, case) -> None:
         ("[[], [], {}]", {"id": ID, "task": "heartbit.llm_turn", "lang": "py"}),
     ],
 )
-def test_what_is_no_task_message_does_not_stop_the_worker(fleet, body, headers) -> None:
+def test_what_is_no_task_message_does_not_stop_the_worker(
+    fleet: Any, body: str, headers: dict[str, str]
+) -> None:
     """Celery throws it away."""
     with fleet.app.connection_for_write() as connection, connection.Producer() as producer:
         producer.publish(
@@ -73,14 +77,14 @@ def test_what_is_no_task_message_does_not_stop_the_worker(fleet, body, headers) 
     assert still_works()
 
 
-def test_a_caller_hears_what_is_wrong_with_the_call(fleet) -> None:
+def test_a_caller_hears_what_is_wrong_with_the_call(fleet: Any) -> None:
     """Arguments that `run_agent` does not have, from a caller without our signature."""
     result = fleet.app.send_task("heartbit.run_agent", kwargs={"promt": "x"})
     with pytest.raises(HeartbitError, match=r"cannot be called like this.*'promt'"):
         result.get(timeout=SECONDS)
 
 
-def test_a_caller_hears_of_an_unknown_agent(fleet, caplog) -> None:
+def test_a_caller_hears_of_an_unknown_agent(fleet: Any, caplog: pytest.LogCaptureFixture) -> None:
     """With the names there are, without a traceback in the worker's log, and nothing written."""
     with pytest.raises(ConfigError, match=r"no agent 'nobody'.*worker"):
         run_agent.delay("say hi", agent="nobody").get(timeout=SECONDS)
@@ -88,7 +92,7 @@ def test_a_caller_hears_of_an_unknown_agent(fleet, caplog) -> None:
     assert "Traceback" not in caplog.text
 
 
-def test_a_task_id_that_no_store_can_keep_is_refused(fleet) -> None:
+def test_a_task_id_that_no_store_can_keep_is_refused(fleet: Any) -> None:
     """Not tried again for ever."""
     result = run_agent.apply_async(("say hi",), {"agent": "worker"}, task_id="half\0")
     with pytest.raises(HeartbitError, match="printable"):
@@ -96,7 +100,7 @@ def test_a_task_id_that_no_store_can_keep_is_refused(fleet) -> None:
 
 
 @pytest.mark.parametrize("prompt", ["say a\0b", "say \ud800", "say " + "x" * 2_000_000])
-def test_any_text_is_a_prompt(fleet, prompt) -> None:
+def test_any_text_is_a_prompt(fleet: Any, prompt: str) -> None:
     """NUL, half a character, and megabytes survive the broker and the journal."""
     output = run_agent.delay(prompt, agent="worker").get(timeout=SECONDS)
     assert prompt.removeprefix("say ") == output["result"]

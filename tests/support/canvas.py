@@ -19,6 +19,7 @@ from celery.contrib.testing.worker import start_worker
 
 import heartbit
 from heartbit import Agent, Orchestrator, ScriptedProvider, tasks
+from heartbit import runtime as process
 from heartbit.core.messages import ToolResult
 from heartbit.core.request import ModelRequest
 from heartbit.core.tools import DELEGATE
@@ -142,7 +143,7 @@ def fleet(app: Celery, scene: Scene, database: str, **options: Any) -> Iterator[
             yield made
     finally:
         scene.gate.set()
-        tasks.process.close()
+        process.close()
         stop_background_loop()
         app.close()
         state._tls.current_app = state.default_app = None

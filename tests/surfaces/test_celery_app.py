@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import runpy
 import subprocess
 import sys
+from pathlib import Path
 
+import pytest
 from celery.app.defaults import NAMESPACES, flatten
 
 from tests.support.repository import ROOT
@@ -72,3 +76,64 @@ def test_the_broker_is_taken_from_celerys_own_variable() -> None:
         "from heartbit.celery import app; print(app.conf.broker_url)"
     )
     assert "redis://broker.test:6379/3" == python(code)
+
+
+def explained() -> dict[str, object]:
+    """The settings of config/celeryconfig.py."""
+    settings = runpy.run_path(str(ROOT / "config" / "celeryconfig.py"))
+    return {name: value for name, value in settings.items() if not name.startswith("_")}
+
+
+def test_the_explained_settings_are_those_of_the_app() -> None:
+    """config/celeryconfig.py says what `celery -A heartbit` does, and leaves nothing out."""
+    from heartbit import celery as room
+
+    ours = {**room.CONNECTIONS, **room.DELIVERY, **room.MESSAGES, **room.VISIBILITY}
+    by_install = {"imports", "task_default_queue", "task_routes", "task_queues"}
+    assert {k: v for k, v in ours.items() if k not in by_install} == explained()
+
+
+def test_every_explained_setting_has_its_reason() -> None:
+    """A comment stands above each."""
+    lines = (ROOT / "config" / "celeryconfig.py").read_text().splitlines()
+    settings = [n for n, line in enumerate(lines) if re.match(r'( {4}")?[a-z_]+"?( =|: )', line)]
+    bare = [lines[n] for n in settings if not lines[n - 1].lstrip().startswith("#")]
+    known = {"result_serializer", "accept_content", '"unacked_restore_throttle"'}
+    known |= {'"health_check_interval"', "broker_transport_options"}  # explained with the one above
+    assert known == {re.split(" =|: ", line.strip())[0] for line in bare}
+
+
+def test_settings_of_an_own_module_win() -> None:
+    """$HEARTBIT_CELERY_CONFIG names it; what it does not say stays."""
+    code = (
+        "import os, sys, types; mine = types.ModuleType('mine');"
+        "mine.worker_prefetch_multiplier = 7; sys.modules['mine'] = mine;"
+        "os.environ['HEARTBIT_CELERY_CONFIG'] = 'mine'; from heartbit.celery import app;"
+        "print(app.conf.worker_prefetch_multiplier, app.conf.task_acks_late)"
+    )
+    assert "7 True" == python(code)
+
+
+def test_broker_and_results_are_taken_from_heartbit_toml(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a result backend, results are where the messages are; Redis means ours."""
+    path = tmp_path / "heartbit.toml"
+    path.write_text('[provider]\nname = "scripted"\n[celery]\nbroker_url = "redis://b.test/4"\n')
+    monkeypatch.setenv("HEARTBIT_CONFIG", str(path))
+    code = (
+        "from heartbit.celery import app;"
+        "print(app.conf.broker_url, app.conf.result_backend, type(app.backend).__name__)"
+    )
+    assert "redis://b.test/4 redis://b.test/4 RunBackend" == python(code)
+
+
+def test_a_missing_settings_module_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not a traceback of an import."""
+    monkeypatch.setenv("HEARTBIT_CELERY_CONFIG", "no_such_module")
+    code = (
+        "from heartbit.celery import app\n"
+        "try: app.conf.broker_url\n"
+        "except Exception as error: print(type(error).__name__, error)"
+    )
+    assert "ConfigError $HEARTBIT_CELERY_CONFIG: No module named 'no_such_module'." == python(code)

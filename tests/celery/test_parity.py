@@ -1,0 +1,49 @@
+"""Every script of the core through Celery and PostgreSQL: the same journal as in one process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from tests.engines.scripts import SCRIPTS
+from tests.support import canvas
+from tests.support.durable import DurableEngineUnderTest
+from tests.support.engines import standalone
+from tests.support.parity import Script, canonical, canonical_requests
+from tests.support.shared_postgres import delete_all_rows
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def _worker(valkey_server: str, _postgres_database: str) -> Iterator[DurableEngineUnderTest]:
+    app = canvas.host_app(valkey_server)
+    app.set_current()
+    with canvas.worker(app):
+        yield DurableEngineUnderTest(app, _postgres_database)
+
+
+@pytest.fixture
+def durable(
+    _worker: DurableEngineUnderTest, valkey_server: str, _postgres_database: str
+) -> DurableEngineUnderTest:
+    """The durable engine on empty servers."""
+    delete_all_rows(_postgres_database)
+    with redis.Redis.from_url(valkey_server) as client:
+        client.flushdb()
+    return _worker
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
+def test_the_durable_engine_writes_the_journal_of_the_standalone_one(
+    durable: DurableEngineUnderTest, script: Script
+) -> None:
+    """The same multiset of events in every journal of the tree, the same requests."""
+    expected, got = standalone(script), durable(script)
+    script.expect(got)
+    assert expected.journals.keys() == got.journals.keys()
+    for place, events in expected.journals.items():
+        assert canonical(events) == canonical(got.journals[place]), place
+    assert canonical_requests(expected) == canonical_requests(got)
