@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -54,7 +53,7 @@ __all__ = [
     "worker",
 ]
 
-# How long a message for which there is no journal now is kept before it goes back to its queue.
+# After how long a message is tried again for which there was no journal.
 PAUSE_SECONDS = 1.0
 
 _logger = logging.getLogger("heartbit.tasks")
@@ -144,18 +143,21 @@ def _dropping(what: str) -> Iterator[None]:
 
 
 @contextmanager
-def _keeping(what: str) -> Iterator[None]:
-    """Hand a message back while the journal cannot be used, if nothing else may know of the run.
+def _keeping(task: Task[Any, Any], what: str) -> Iterator[None]:
+    """Hand a message back while the journal cannot be used: nothing else may know of the run.
 
     Raises:
-        Reject: the block failed for now.
+        Retry: the block failed for now, and the message is in its queue again.
+        Reject: the same, but the broker has to put it there.
     """
     try:
         yield
     except JournalUnavailable as error:
         _logger.warning("%s waits in its queue: %s", what, error.message)
-        time.sleep(PAUSE_SECONDS)
-        raise Reject(error, requeue=True) from None
+        try:
+            task.retry(exc=error, countdown=PAUSE_SECONDS)
+        except Reject:
+            raise Reject(error, requeue=True) from None
 
 
 def _task(name: str, **options: Any) -> Callable[[Callable[..., Any]], Any]:
@@ -183,7 +185,7 @@ def _task(name: str, **options: Any) -> Callable[[Callable[..., Any]], Any]:
     return decorate
 
 
-@_task(RUN_AGENT, base=PublicTask, bind=True, ignore_result=False)
+@_task(RUN_AGENT, base=PublicTask, bind=True, ignore_result=False, max_retries=None)
 def run_agent(
     self: Task[Any, Any], prompt: Any, *, agent: str | None = None, sub_run: bool = False
 ) -> Json:
@@ -204,7 +206,7 @@ def run_agent(
         output = process.run_here(as_text(prompt), agent, run_id)
         return given_or_raised(output.status, output.as_json())
     what = f"The start of run {run_id}"
-    with _dropping(what) if sub_run else nullcontext(), _keeping(what):
+    with _dropping(what) if sub_run else nullcontext(), _keeping(self, what):
         if not sub_run:
             _open(run_id, task_id, as_text(prompt), agent)
         _go_on(run_id, request)
