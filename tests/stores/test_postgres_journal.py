@@ -234,71 +234,73 @@ def crossing(work: list[Callable[[int], Any]], times: int) -> None:
         list(pool.map(repeat, work))
 
 
-def until_it_fits(stage: Stage, append: Append) -> None:
-    """Append, with what came in between."""
-    while True:
-        done = stage.journal.append(append)
-        if done.ok:
-            return
-        append = replace(append, expected=append.expected + len(done.behind))
+def until_waiting(sql: Sql, count: int) -> None:
+    """Return once so many transactions of the journal wait for a lock."""
+    waiting = (
+        "select count(*) from pg_stat_activity where wait_event_type = 'Lock' "
+        "and datname = current_database()"
+    )
+    while sql(waiting) != [(count,)]:
+        pass
 
 
+@pytest.mark.parametrize("held", ["left", "right"])
 def test_boards_that_are_written_in_different_orders_do_not_block_each_other(
-    stage: Stage,
+    stage: Stage, postgres: str, sql: Sql, held: str
 ) -> None:
-    runs = [stage.open(), stage.open()]
-
-    def write(which: int) -> Callable[[int], None]:
-        scopes = ["left", "right"][:: 1 if which else -1]
-
-        def once(n: int) -> None:
-            board = [BlackboardWrite(scope=scope, key="k", value=n) for scope in scopes]
-            event = returned(f"{n}/tool/{which}")
-            until_it_fits(
-                stage, Append(run_id=runs[which], expected=2 + n, events=[event], board=board)
-            )
-
-        return once
-
-    crossing([write(0), write(1)], 40)
-    assert 160 == sum(len(stage.journal.board_after(s, 0)) for s in ("left", "right"))
+    """Somebody holds one board; who wants it first begins, then who wants it last."""
+    other = {"left": "right", "right": "left"}[held]
+    orders = [(held, other), (other, held)]
+    appends = [
+        Append(
+            run_id=stage.open(),
+            expected=2,
+            events=[replied()],
+            board=[BlackboardWrite(scope=scope, key="k", value=1) for scope in order],
+        )
+        for order in orders
+    ]
+    with psycopg.connect(postgres) as somebody, ThreadPoolExecutor(2) as pool:
+        key = f"heartbit.blackboard:{held}"
+        somebody.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", [key])
+        done = []
+        for number, append in enumerate(appends, 1):
+            done.append(pool.submit(stage.journal.append, append))
+            until_waiting(sql, number)
+        somebody.rollback()
+        assert [True, True] == [each.result().ok for each in done]
+    assert [2, 2] == [stage.journal.board_read(scope, "k")[1] for scope in orders[0]]
 
 
 def test_a_child_that_ends_and_a_sibling_that_does_too_do_not_block_each_other(
     stage: Stage,
 ) -> None:
-    """Both hold their own run, want their parent's, and write one board each on the way."""
-    times = 25
-    roots = [stage.open() for _ in range(times)]
-    children = [[sub_run(root), sub_run(root, "1/sub/1")] for root in roots]
-    for root, pair in zip(roots, children, strict=True):
-        stage.append(root, replied(), runs=pair)
+    """Both end their own run, then tell their parent, and write one board each on the way."""
+    root = stage.open()
+    children = [sub_run(root), sub_run(root, "1/sub/1")]
+    stage.append(root, replied(), runs=children)
+    board = [BlackboardWrite(scope="shared", key="k", value=1)]
+    over = Change(status="succeeded")
+    ended = [
+        Append(run_id=child.run_id, expected=2, events=[replied()], board=board, change=over)
+        for child in children
+    ]
+    told = [
+        Append(run_id=root, expected=3, events=[returned(f"1/sub/{n}")], board=board)
+        for n in range(2)
+    ]
 
-    def end(which: int) -> Callable[[int], None]:
-        def once(n: int) -> None:
-            board = [BlackboardWrite(scope="shared", key="k", value=n)]
-            change = Change(status="succeeded")
-            ended = Append(
-                run_id=children[n][which].run_id,
-                expected=2,
-                events=[replied()],
-                board=board,
-                change=change,
-            )
-            told = Append(
-                run_id=roots[n], expected=3, events=[returned(f"1/sub/{which}")], board=board
-            )
-            with stage.journal.transaction() as transaction:
-                assert transaction.append(ended).ok
-                done = transaction.append(told)
-                if not done.ok:
-                    late = replace(told, expected=3 + len(done.behind))
-                    assert transaction.append(late).ok
+    def end_second() -> bool:
+        with stage.journal.transaction() as second:
+            return second.append(ended[1]).ok and second.append(told[1]).ok
 
-        return once
-
-    crossing([end(0), end(1)], times)
-    assert {4} == {len(stage.journal.events(root)) for root in roots}
+    with ThreadPoolExecutor(1) as pool, stage.journal.transaction() as first:
+        assert first.append(ended[0]).ok
+        assert pool.submit(end_second).result(20)
+        assert (returned("1/sub/1"),) == first.append(told[0]).behind
+        assert first.append(replace(told[0], expected=4)).ok
+    assert 4 == len(stage.journal.events(root))
+    assert 4 == len(stage.journal.board_after("shared", 0))
 
 
 def test_two_orchestrators_bring_the_same_new_agents_in_different_orders(stage: Stage) -> None:
