@@ -37,6 +37,7 @@ from heartbit.engines.plan import RunPlace
 from heartbit.errors import RunStateError, run_error
 from heartbit.loop import BackgroundLoop
 from heartbit.orchestrator import as_prompt
+from heartbit.outbox import CeleryOutbox
 from heartbit.runtime import database_url, load_config
 from heartbit.runtime import journal as process_journal
 from heartbit.stores.journal import Approval, Journal, RunRow
@@ -44,7 +45,6 @@ from heartbit.stores.postgres import PostgresJournal
 from heartbit.stores.records import ENDED, calls_hash
 from heartbit.stores.stream_reader import StreamItem, StreamReader
 from heartbit.stores.streams import START
-from heartbit.tasks import CeleryOutbox
 from heartbit.wiring import open_orchestrator
 
 FIRST_PAUSE_SECONDS = 0.05
@@ -75,9 +75,8 @@ class Client:
         self._config = config
         self._clock = clock
         self._sleep = sleep
-        self._outbox = _ClientOutbox()
         self._engine = DurableEngine(
-            journal=journal, outbox=self._outbox, work=_never, owner="client"
+            journal=journal, outbox=_ClientOutbox(), work=_never, owner="client"
         )
 
     def submit(
@@ -106,7 +105,7 @@ class Client:
         )
         place = RunPlace(run_id=start.blackboard, root_run_id=start.blackboard)
         self._engine.open(place, start, task_id=task_id)
-        self._outbox.wake(place.run_id)
+        self._engine.resume(place.run_id)
         return RunHandle(id=place.run_id, client=self)
 
     def run(self, run_id: str) -> RunHandle:
