@@ -14,7 +14,7 @@ import psycopg
 from celery import Celery
 
 from heartbit import runtime as process
-from heartbit.core.events import Event, RunStarted
+from heartbit.core.events import Event, RunRouted, RunStarted
 from heartbit.core.result import PendingApproval
 from heartbit.engines.plan import RunPlace
 from heartbit.engines.recovery import resolution
@@ -72,7 +72,7 @@ class DurableEngineUnderTest:
         provider = AnthropicProvider(model="test-model", api_key="test-key", base_url=server.url)
         resolved = Resolved(
             definition=script.agent,
-            routed=None,  # type: ignore[arg-type] - a script is not routed
+            routed=RunRouted(decision="single_agent", selected_agent="", reason="A script's."),
             tools={tool.spec.ref: tool for tool in script.tools},
         )
         made = Runtime(

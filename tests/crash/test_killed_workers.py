@@ -1,0 +1,233 @@
+"""Real workers in processes of their own, killed with SIGKILL while they work."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from heartbit import RunHandle, submit
+from heartbit.core.events import Event, ModelReplied, ToolReturned
+from heartbit.stores.postgres import PostgresJournal
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+
+CELERY = [sys.executable, "-m", "celery", "-A", "heartbit"]
+WORKER = [*CELERY, "worker", "-P", "threads", "-c", "8", "-l", "INFO"]
+LEASE_SECONDS = 1
+PATIENCE = 30
+CONFIG = """
+[provider]
+name = "scripted"
+model = "tests.support.crash_agents:reply"
+
+[orchestrator]
+routing = "single_agent"
+
+[[agents]]
+name = "solo"
+description = "Does what it is told."
+system_prompt = "Do it."
+tools = [
+    "tests.support.crash_agents:look",
+    "tests.support.crash_agents:pay",
+    "tests.support.crash_agents:fire",
+]
+
+[database]
+url = "$CRASH_DATABASE"
+
+[celery]
+broker_url = "$CRASH_BROKER"
+result_backend = "$CRASH_BROKER"
+lease_seconds = {lease}
+"""
+
+
+class Fleet:
+    """Worker processes of one configuration, and the files in which they tell what they do."""
+
+    def __init__(self, directory: Path, database: str, broker: str) -> None:
+        self.directory = directory
+        self.journal = PostgresJournal(database)
+        self.config = directory / "heartbit.toml"
+        self.config.write_text(CONFIG.format(lease=LEASE_SECONDS))
+        self.environment = {
+            "CRASH_DIRECTORY": str(directory),
+            "CRASH_DATABASE": database,
+            "CRASH_BROKER": broker,
+            "HEARTBIT_CONFIG": str(self.config),
+            "CELERY_BROKER_URL": broker,
+            "CELERY_RESULT_BACKEND": broker,
+        }
+        self._workers: list[subprocess.Popen[bytes]] = []
+
+    def start_worker(self) -> subprocess.Popen[bytes]:
+        """A worker that is ready when this returns."""
+        log = self.directory / f"worker{len(self._workers)}.log"
+        with log.open("wb") as out:
+            worker = subprocess.Popen(
+                [*WORKER, "-n", f"{uuid.uuid4().hex}@test"],
+                env={**os.environ, **self.environment},
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._workers.append(worker)
+        self.until(lambda: b" ready." in log.read_bytes(), f"{log} says that it is ready")
+        return worker
+
+    def until(self, holds: Callable[[], bool], what: str) -> None:
+        """Wait until something holds; fail if it does not within PATIENCE."""
+        deadline = time.monotonic() + PATIENCE
+        while not holds():
+            assert time.monotonic() < deadline, f"it never came to this: {what}\n{self.logs()}"
+            time.sleep(0.01)
+
+    def calls(self, tool: str) -> int:
+        """How often a tool was begun."""
+        return self._lines("calls").count(tool)
+
+    def requests(self) -> list[str]:
+        """The lengths of the conversations that the model was asked with."""
+        return self._lines("requests")
+
+    def let(self, tool: str) -> None:
+        """Let the calls of a tool go on."""
+        (self.directory / f"{tool}.go").touch()
+
+    def end_of(self, run_id: str) -> tuple[Event, ...]:
+        """The journal of a run, once it has ended."""
+        ended = ("succeeded", "failed", "cancelled")
+        self.until(lambda: self.journal.run(run_id).status in ended, f"run {run_id} has ended")
+        return self.journal.events(run_id)
+
+    def logs(self) -> str:
+        """The last lines of every worker."""
+        logs = sorted(self.directory.glob("worker*.log"))
+        return "\n".join(log.read_text(errors="replace")[-2000:] for log in logs)
+
+    def stop(self) -> None:
+        """Kill whoever is left."""
+        for worker in self._workers:
+            with suppress(ProcessLookupError):
+                os.killpg(worker.pid, signal.SIGKILL)
+            worker.wait()
+        self.journal.close()
+
+    def _lines(self, name: str) -> list[str]:
+        path = self.directory / name
+        return path.read_text().split() if path.exists() else []
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, postgres: str, valkey: str) -> Iterator[Fleet]:
+    """No worker yet, on empty servers."""
+    made = Fleet(tmp_path, postgres, valkey)
+    try:
+        yield made
+    finally:
+        made.stop()
+
+
+@pytest.fixture
+def run(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], RunHandle]:
+    """Submit a prompt to the fleet."""
+    for name, value in fleet.environment.items():
+        monkeypatch.setenv(name, value)
+
+    return submit
+
+
+def kill(worker: subprocess.Popen[bytes]) -> float:
+    """SIGKILL the worker and all its children; gives the time."""
+    os.killpg(worker.pid, signal.SIGKILL)
+    worker.wait()
+    return time.monotonic()
+
+
+def test_a_pure_call_is_run_again_within_a_lease_and_two_seconds(
+    fleet: Fleet, run: Callable[[str], RunHandle]
+) -> None:
+    """By the sweep alone: the message of the killed worker stays unacknowledged for an hour."""
+    first = fleet.start_worker()
+    run_id = run("look").id
+    fleet.until(lambda: fleet.calls("look") == 1, "the call was begun")
+    fleet.start_worker()
+    killed_at = kill(first)
+    fleet.until(lambda: fleet.calls("look") == 2, "the call was begun again")
+    taken_over_after = time.monotonic() - killed_at
+    fleet.let("look")
+    events = fleet.end_of(run_id)
+    assert "look done" == events[-1].result  # type: ignore[union-attr]
+    assert ["1", "3"] == fleet.requests()
+    assert taken_over_after < LEASE_SECONDS + 2
+
+
+def test_an_at_most_once_call_is_never_begun_again_and_the_model_is_told(
+    fleet: Fleet, run: Callable[[str], RunHandle]
+) -> None:
+    """The other call of the turn is not disturbed, and no turn is asked for twice."""
+    first = fleet.start_worker()
+    run_id = run("pay look").id
+    fleet.until(lambda: fleet.calls("pay") == 1 and fleet.calls("look") == 1, "both were begun")
+    fleet.start_worker()
+    kill(first)
+    fleet.let("look")
+    fleet.let("pay")
+    events = fleet.end_of(run_id)
+    [paid] = [e for e in events if isinstance(e, ToolReturned) and e.step == "1/tool/0"]
+    assert paid.is_error
+    assert "The outcome of this call is unknown" in paid.content
+    assert (1, 2) == (fleet.calls("pay"), fleet.calls("look"))
+    assert 2 == len([e for e in events if isinstance(e, ModelReplied)])
+    assert ["1", "3"] == fleet.requests()
+
+
+def test_a_call_in_doubt_is_run_again_only_if_a_human_says_so(
+    fleet: Fleet, run: Callable[[str], RunHandle]
+) -> None:
+    """The run waits for the human, holding nothing, and goes on with the same step."""
+    first = fleet.start_worker()
+    handle = run("fire")
+    run_id = handle.id
+    fleet.until(lambda: fleet.calls("fire") == 1, "the call was begun")
+    kill(first)
+    fleet.start_worker()
+    fleet.until(lambda: fleet.journal.run(run_id).status == "waiting", "the run waits")
+    assert 1 == fleet.calls("fire")
+    fleet.let("fire")
+    [question] = handle.pending()
+    handle.approve(question, by="tester")
+    events = fleet.end_of(run_id)
+    assert 2 == fleet.calls("fire")
+    assert "fire done" == events[-1].result  # type: ignore[union-attr]
+
+
+def test_a_frozen_worker_s_late_result_does_not_count(
+    fleet: Fleet, run: Callable[[str], RunHandle]
+) -> None:
+    """Stopped past its lease and woken again, it finds its attempt taken over."""
+    first = fleet.start_worker()
+    run_id = run("look").id
+    fleet.until(lambda: fleet.calls("look") == 1, "the call was begun")
+    os.killpg(first.pid, signal.SIGSTOP)
+    fleet.start_worker()
+    fleet.until(lambda: fleet.calls("look") == 2, "another worker has begun it again")
+    fleet.let("look")
+    events = fleet.end_of(run_id)
+    os.killpg(first.pid, signal.SIGCONT)
+    log = fleet.directory / "worker0.log"
+    done = re.compile(r"heartbit.tool_call\[\S+\] succeeded")
+    fleet.until(lambda: bool(done.search(log.read_text())), "the frozen task has come to its end")
+    assert 1 == len([e for e in events if isinstance(e, ToolReturned)])
+    assert events == fleet.journal.events(run_id)
