@@ -31,7 +31,7 @@ from heartbit.core.result import PendingApproval, RunOutput, including, pending_
 from heartbit.core.run import replay
 from heartbit.core.stream import RunIdentity, event_entry
 from heartbit.embedded.address import find_running, state_directory
-from heartbit.engines.durable import DurableEngine
+from heartbit.engines.durable import DurableEngine, Outbox
 from heartbit.engines.ids import run_id_of_task
 from heartbit.engines.plan import RunPlace
 from heartbit.errors import RunStateError, run_error
@@ -61,12 +61,13 @@ class _ClientOutbox(CeleryOutbox):
 
 
 class Client:
-    """The runs of one journal. `clock` and `sleep` are for tests."""
+    """The runs of one journal, opened with the agents of `config`."""
 
     def __init__(
         self,
         journal: Journal,
         config: Config,
+        outbox: Outbox,
         *,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
@@ -75,9 +76,7 @@ class Client:
         self._config = config
         self._clock = clock
         self._sleep = sleep
-        self._engine = DurableEngine(
-            journal=journal, outbox=_ClientOutbox(), work=_never, owner="client"
-        )
+        self._engine = DurableEngine(journal=journal, outbox=outbox, work=_never, owner="client")
 
     def submit(
         self,
@@ -321,14 +320,15 @@ def connect(config: Config | None = None) -> Client:
     Raises:
         ConfigError: there is no database.
     """
-    ensure_app()
     if config is not None:
         journal = PostgresJournal(database_url(config), pool_size=CONNECTIONS)
+        ensure_app()
         atexit.register(journal.close)
-        return Client(journal, config)
+        return Client(journal, config, _ClientOutbox())
     settled = local_config()
     database_url(settled)
-    return Client(process_journal(), settled)
+    ensure_app()
+    return Client(process_journal(), settled, _ClientOutbox())
 
 
 def local_config() -> Config:

@@ -195,10 +195,12 @@ def _told(question: PendingApproval, decisions: Sequence[Decision]) -> list[Json
 
 
 def _print(run_id: str, decided: list[Json], as_json: bool) -> None:
-    from heartbit.cli.words import pretty
+    from heartbit.cli.words import one_line, pretty
 
     if as_json:
         print_json({"run_id": run_id, "decided": decided})
         return
     for each in decided:
-        click.echo(f"{each['verdict']}: {each['name']} {pretty(each['arguments'])}", err=True)
+        click.echo(
+            f"{each['verdict']}: {one_line(each['name'])} {pretty(each['arguments'])}", err=True
+        )

@@ -66,7 +66,7 @@ def report(output: RunOutput, *, as_json: bool) -> int:
         click.echo(_why(output), err=True)
     for question in output.pending:
         for call in question.calls:
-            said = f"[{one_line(question.agent)}] {call.name} {pretty(call.arguments)}"
+            said = f"[{one_line(question.agent)}] {one_line(call.name)} {pretty(call.arguments)}"
             click.echo(said, err=True)
     if output.pending:
         decide = f"`heartbit approve {output.run_id}` or `heartbit deny {output.run_id}`"

@@ -74,7 +74,7 @@ def approval_lines(approval: Approval, first: int = 1) -> Iterator[str]:
     since = f"since {_short(approval.requested_at)}{until}"
     yield f"[{one_line(approval.agent, 64)}] asks {since} (--calls {short_hash(approval)}):"
     for number, call in enumerate(approval.calls, first):
-        yield f"  {number}  {call.name} {pretty(call.arguments)}"
+        yield f"  {number}  {one_line(call.name)} {pretty(call.arguments)}"
 
 
 def run_lines(rows: Sequence[RunRow]) -> Iterator[str]:
