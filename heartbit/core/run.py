@@ -29,7 +29,7 @@ from dataclasses import dataclass
 
 from heartbit.core import calls as turn_calls
 from heartbit.core.agent import AgentDefinition
-from heartbit.core.commands import CallModel, Command, Finish, Summarise
+from heartbit.core.commands import CallModel, Command, Finish, StartSubRun, Summarise
 from heartbit.core.context import fit
 from heartbit.core.delegation import delegation_tools
 from heartbit.core.events import (
@@ -128,7 +128,7 @@ def follow(progress: Progress | None, events: Iterable[Event]) -> Progress:
     if state.ended:
         still_open.clear()
     elif state.ending:
-        still_open = {step: c for step, c in still_open.items() if isinstance(c, Finish)}
+        still_open = {s: c for s, c in still_open.items() if isinstance(c, Finish | StartSubRun)}
     return Progress(seq=seq, state=state, commands=still_open)
 
 

@@ -20,11 +20,19 @@ from types import MappingProxyType
 from typing import Protocol
 
 from heartbit.core.calls import doubt, may_be_begun_again
-from heartbit.core.commands import CallTool, Command
-from heartbit.core.events import Event, RunCancelled, RunFailed, RunStarted, SubRunFinished
+from heartbit.core.commands import CallTool, Command, StartSubRun
+from heartbit.core.events import (
+    DeadlinePassed,
+    Event,
+    RunCancelled,
+    RunFailed,
+    RunStarted,
+    SubRunFinished,
+)
 from heartbit.core.result import RunOutput, run_output
 from heartbit.core.run import Progress, follow
 from heartbit.core.state import RunState
+from heartbit.engines.ids import sub_run_id
 from heartbit.engines.leases import Held
 from heartbit.engines.plan import TOOL_QUEUE, Plan, RunPlace, first_steps, plan_outcome
 from heartbit.errors import LeaseLost, RunNotFound, WorkersLost
@@ -189,6 +197,14 @@ class DurableEngine:
         """Append something that came from outside any step: a decision, a passed deadline."""
         self._record(self._place(run_id), self.progress(run_id), event)
 
+    def pass_deadline(self, run_id: str) -> None:
+        """End a run whose time is over, its sub-runs first."""
+        progress = self.progress(run_id)
+        if progress.state.ending:
+            self._stop_sub_runs(self._place(run_id), progress)
+        else:
+            self.resolve(run_id, DeadlinePassed())
+
     def output(self, run_id: str) -> RunOutput:
         """What a run has come to so far."""
         state = self.progress(run_id).state
@@ -285,6 +301,15 @@ class DurableEngine:
             self._outbox.sub_runs(place.run_id, subs)
         if plan.after.state.ended:
             self._outbox.finished(place.run_id)
+        elif plan.after.state.ending:
+            self._stop_sub_runs(place, plan.after)
+
+    def _stop_sub_runs(self, place: RunPlace, progress: Progress) -> None:
+        """The end of a run is decided: its sub-runs end now, and the last one brings it about."""
+        for step, command in progress.commands.items():
+            if isinstance(command, StartSubRun):
+                child = sub_run_id(place.run_id, step)
+                self._cancel(self._place(child), self.progress(child))
 
     def _dispatch(
         self,

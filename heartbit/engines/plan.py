@@ -87,7 +87,7 @@ def plan_outcome(
         board += blackboard_writes(after.state, each)
         after = follow(after, [each])
         events.append(each)
-        queue += _settled(after, before, queue)
+        queue += _settled(after, queue)
     opened = [c for s, c in after.commands.items() if s not in before.commands]
     return Plan(
         append=Append(
@@ -110,13 +110,18 @@ def plan_outcome(
     )
 
 
-def _settled(after: Progress, before: Progress, queued: Sequence[Event]) -> list[Event]:
-    """The events of commands that need nothing from the world and are not queued yet."""
+def _settled(after: Progress, queued: Sequence[Event]) -> list[Event]:
+    """The events of commands that need nothing from the world and are not queued yet.
+
+    The end waits for the sub-runs under way: it tells what they have used.
+    """
     waiting = {event.step for event in queued}
+    under_way = any(isinstance(c, StartSubRun) for c in after.commands.values())
+    kinds = RefuseCall | AskApproval if under_way else RefuseCall | AskApproval | Finish
     return [
         settle(command, after.state)
         for step, command in after.commands.items()
-        if isinstance(command, RefuseCall | AskApproval | Finish) and step not in waiting
+        if isinstance(command, kinds) and step not in waiting
     ]
 
 

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-from heartbit.core.events import ApprovalResolved, DeadlinePassed, Decision
+from heartbit.core.events import ApprovalResolved, Decision
 from heartbit.engines.durable import DurableEngine
 from heartbit.engines.plan import AGAIN, AGAIN_SECONDS
 from heartbit.errors import HeartbitError
@@ -64,7 +64,7 @@ class Sweep:
         what, _, step = timer.what.partition("/")
         match what:
             case "deadline":
-                self._engine.resolve(timer.run_id, DeadlinePassed())
+                self._engine.pass_deadline(timer.run_id)
             case "cancel":
                 self._engine.resume(timer.run_id)
             case "decided":
