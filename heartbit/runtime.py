@@ -31,7 +31,7 @@ from heartbit.engines.recovery import Sweep, SweepThread
 from heartbit.errors import ConfigError, LeaseLost
 from heartbit.loop import BackgroundLoop, background_loop
 from heartbit.orchestrator import Orchestrator, Resolved
-from heartbit.stores.board import JournalBlackboard
+from heartbit.stores.blackboard import DurableBlackboard
 from heartbit.stores.journal import Journal
 from heartbit.stores.postgres import PostgresJournal
 from heartbit.tools.base import Tool
@@ -117,7 +117,7 @@ class Runtime:
             ),
             provider=providers.__getitem__,
             tool=lambda spec: self._tools.get(spec.ref),
-            blackboard=lambda scope: JournalBlackboard(self.journal, scope, place.run_id),
+            blackboard=lambda scope: DurableBlackboard(self.journal, scope, place.run_id),
             sub_run=_never,
             listener=lambda step: None,
             workspace=self._orchestrator.workspace,

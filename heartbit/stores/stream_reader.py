@@ -25,14 +25,9 @@ from heartbit.core.state import ENDED
 from heartbit.core.stream import RunIdentity, event_entry
 from heartbit.errors import JournalError, RunNotFound
 from heartbit.stores.records import EVERY_TENANT, Tenant
+from heartbit.stores.redis_client import QUICK_SECONDS
 from heartbit.stores.stream_place import Place, is_before, parse_offset
-from heartbit.stores.streams import (
-    QUICK_SECONDS,
-    START,
-    Published,
-    parse_published,
-    stream_key,
-)
+from heartbit.stores.streams import START, Published, parse_published, stream_key
 
 ENTRIES_PER_READ = 500
 ENDINGS = frozenset({"run_finished", "run_failed", "run_cancelled"})

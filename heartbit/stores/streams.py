@@ -17,20 +17,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 from redis.typing import EncodableT, FieldT
 
 from heartbit.core.messages import Json
 from heartbit.core.stream import RunIdentity, text_delta, turn_restarted
+from heartbit.stores.redis_client import PAUSE_SECONDS, Outage
 
 START = "0-0"
 MAX_ENTRIES = 10_000
-TTL_SECONDS = 3600
+TTL_SECONDS = 6 * 3600
 MAX_ENTRY_BYTES = 65_536
 BATCH_SECONDS = 0.03
-PAUSE_SECONDS = 1.0
-QUICK_SECONDS = 2.0
 
 Fields = dict[FieldT, EncodableT]
 
@@ -40,16 +37,6 @@ _logger = logging.getLogger("heartbit.streams")
 def stream_key(root_run_id: str) -> str:
     """Where the stream of a run tree is."""
     return f"heartbit:{{{root_run_id}}}:events"
-
-
-def quick_client(url: str) -> redis.Redis:
-    """A client for commands that answer at once; what takes longer than two seconds has failed."""
-    return redis.Redis.from_url(
-        url,
-        socket_timeout=QUICK_SECONDS,
-        socket_connect_timeout=QUICK_SECONDS,
-        retry=Retry(NoBackoff(), 1),  # a pooled connection may be older than the server
-    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -202,11 +189,15 @@ class StreamWriter:
     ) -> None:
         """After a failure Redis is left alone for `pause_seconds`."""
         self._client = client
-        self._pause_seconds = pause_seconds
         self._buffer = _Buffer(batch_seconds)
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._away_until: float | None = None
+        self._outage = Outage(
+            _logger,
+            gone="Redis takes no live events, so runs go on unheard and readers follow journals",
+            back="Redis takes live events again.",
+            pause_seconds=pause_seconds,
+        )
 
     def publish_events(self, root_run_id: str, entries: Sequence[Json]) -> None:
         """Publish the `event_entry` of what has been committed; twice or late does no harm."""
@@ -246,18 +237,18 @@ class StreamWriter:
 
     def _serve(self) -> None:
         while batch := self._buffer.take():
-            if self._away_until is None or time.monotonic() >= self._away_until:
+            if not self._outage.is_on:
                 self._try_to_send(batch)
 
     def _try_to_send(self, batch: _Batch) -> None:
         try:
             self._send(batch)
         except (redis.RedisError, OSError) as error:
-            self._went_away(error)
+            self._outage.failed(error)
         except Exception:  # this thread serves every run of the process
             _logger.exception("Something could not be published.")
         else:
-            self._came_back()
+            self._outage.worked()
 
     def _send(self, batch: _Batch) -> None:
         with self._client.pipeline(transaction=False) as pipeline:
@@ -267,20 +258,6 @@ class StreamWriter:
                     pipeline.xadd(key, item.fields(), maxlen=MAX_ENTRIES, approximate=True)
                 pipeline.expire(key, TTL_SECONDS)
             pipeline.execute()
-
-    def _went_away(self, error: Exception) -> None:
-        if self._away_until is None:
-            _logger.warning(
-                "Redis takes no live events (%s): until it does, runs go on and readers follow "
-                "their journals.",
-                error,
-            )
-        self._away_until = time.monotonic() + self._pause_seconds
-
-    def _came_back(self) -> None:
-        if self._away_until is not None:
-            _logger.info("Redis takes live events again.")
-            self._away_until = None
 
 
 class StreamListener:

@@ -7,17 +7,18 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 
 from heartbit.embedded import EmbeddedValkey
+from heartbit.stores.redis_client import quick_client
 from heartbit.stores.streams import (
     MAX_ENTRIES,
     Published,
     StreamWriter,
     parse_published,
-    quick_client,
     stream_key,
 )
 from tests.support.trees import ROOT, Tree
@@ -42,7 +43,8 @@ def writer(client: redis.Redis) -> Iterator[StreamWriter]:
 
 def published(client: redis.Redis, root: str = ROOT) -> list[Published]:
     """All that is in a stream."""
-    return [parse_published(*each) for each in client.xrange(stream_key(root))]
+    found: Any = client.xrange(stream_key(root))
+    return [parse_published(*each) for each in found]
 
 
 def spoken(client: redis.Redis, run_id: str = ROOT) -> str:
@@ -222,7 +224,7 @@ def test_a_writer_finds_a_redis_that_comes_back(
         with logged("runs go on"):
             listener.text("unheard")
         with back:
-            with logged("again"):
+            with logged("live events again"):
                 listener.restarted("once more")
             listener.text("heard")
             writer.close()
