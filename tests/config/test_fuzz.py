@@ -112,7 +112,7 @@ limits: dict[str, st.SearchStrategy[Any]] = {
         [{"type": "unlimited"}, {"type": "sliding_window", "max_tokens": 9}]
     ),
 }
-agents = st.fixed_dictionaries(
+agents: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {"name": names, "description": texts, "system_prompt": texts},
     optional={
         **limits,
@@ -124,7 +124,7 @@ agents = st.fixed_dictionaries(
         "response_schema": st.just({"type": "object", "properties": {}}),
     },
 )
-valid = st.fixed_dictionaries(
+valid: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {},
     optional={
         "provider": st.fixed_dictionaries(

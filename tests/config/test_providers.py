@@ -16,7 +16,7 @@ PROVIDER = "[provider]\nname = 'openai'\nmodel = 'big'\nbase_url = 'http://own/v
 
 def secrets(provider: ProviderTable) -> tuple[str | None, str | None]:
     url, key = provider.base_url, provider.api_key
-    return url and url.get_secret_value(), key and key.get_secret_value()
+    return url.get_secret_value() if url else None, key.get_secret_value() if key else None
 
 
 def providers(own: str, parent: str = PROVIDER, environ: Mapping[str, str] = KEYS) -> ProviderTable:

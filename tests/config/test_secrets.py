@@ -77,12 +77,10 @@ def test_a_variable_is_put_in_wherever_it_is_named() -> None:
 
 def test_what_a_variable_holds_is_not_expanded_again() -> None:
     assert "$W" == api_key("$V", V="$W", W="w")
-    assert (
-        "$W"
-        == load(
-            FILE, {"ANTHROPIC_API_KEY": "$W", "W": "w"}, text=""
-        ).config.provider.api_key.get_secret_value()
-    )  # type: ignore[union-attr]
+    environ = {"ANTHROPIC_API_KEY": "$W", "W": "w"}
+    key = load(FILE, environ, text="").config.provider.api_key
+    assert key is not None
+    assert "$W" == key.get_secret_value()
 
 
 def test_a_dollar_means_itself_in_every_other_text() -> None:

@@ -17,7 +17,7 @@ PRICE = Price(
     cache_write_per_million=3.75,
 )
 CHEAP = Price(input_per_million=1, output_per_million=2)
-PRICES = {"main": PRICE, "cheap": CHEAP}
+PRICES: dict[str | None, Price] = {"main": PRICE, "cheap": CHEAP}
 MILLION = 1_000_000
 
 

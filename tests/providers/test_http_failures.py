@@ -24,7 +24,6 @@ from heartbit.errors import (
     ServerFailure,
     TruncatedStream,
 )
-from heartbit.providers.adapter import Adapter
 from heartbit.providers.anthropic import AnthropicProvider
 from heartbit.providers.base import Provider
 from heartbit.providers.failures import BY_STATUS, BY_WORD, CONTEXT_PHRASES, MAX_DETAIL, failure
@@ -35,11 +34,12 @@ from tests.support.model_server import Answer, ModelServer, Raw, json_answer
 
 KEY = "sk-test-8d7f6a5b4c"
 REQUEST = ModelRequest(system="", messages=(user_message("hello"),))
+Kind = type[AnthropicProvider] | type[OpenAIProvider]
 ADAPTERS = [AnthropicProvider, OpenAIProvider, OpenRouterProvider]
 EVENTS = {"content-type": "text/event-stream"}
 
 
-def ask(kind: type[Adapter], answer: Answer, *, key: str | None = KEY, stream: bool = False) -> Any:
+def ask(kind: Kind, answer: Answer, *, key: str | None = KEY, stream: bool = False) -> Any:
     with ModelServer([answer]) as server:
         provider = kind(model="m", api_key=key, base_url=server.url)
         return asyncio.run(provider.complete(REQUEST, Recorder() if stream else None))
@@ -68,7 +68,7 @@ def ask(kind: type[Adapter], answer: Answer, *, key: str | None = KEY, stream: b
     ],
 )
 def test_every_status_has_its_class_on_both_wires(
-    kind: type[Adapter], stream: bool, status: int, error: type[ProviderError], retryable: bool
+    kind: Kind, stream: bool, status: int, error: type[ProviderError], retryable: bool
 ) -> None:
     with pytest.raises(ProviderError) as caught:
         ask(kind, Raw(status=status), stream=stream)
@@ -157,7 +157,7 @@ def test_a_wrong_address_says_what_to_check() -> None:
 @pytest.mark.parametrize("kind", ADAPTERS)
 @pytest.mark.parametrize("status", [200, 400, 401, 403, 404, 429, 500, 529])
 @pytest.mark.parametrize("stream", [False, True])
-def test_the_key_is_never_in_a_message(kind: type[Adapter], status: int, stream: bool) -> None:
+def test_the_key_is_never_in_a_message(kind: Kind, status: int, stream: bool) -> None:
     said = {"error": {"message": f"Incorrect API key provided: {KEY}", "type": "some_error"}}
     with pytest.raises(ProviderError) as caught:
         ask(kind, json_answer(said, status=status), stream=stream)
@@ -167,7 +167,7 @@ def test_the_key_is_never_in_a_message(kind: type[Adapter], status: int, stream:
 
 
 @pytest.mark.parametrize("kind", ADAPTERS)
-def test_the_key_is_not_in_an_error_event_either(kind: type[Adapter]) -> None:
+def test_the_key_is_not_in_an_error_event_either(kind: Kind) -> None:
     said = json.dumps({"type": "error", "error": {"type": "api_error", "message": f"key {KEY}"}})
     with pytest.raises(ServerFailure) as caught:
         ask(kind, Raw(headers=EVENTS, body=f"data: {said}\n\n".encode()), stream=True)
@@ -189,12 +189,12 @@ def test_a_key_that_no_header_can_hold_is_refused_without_being_shown(key: str) 
         (OpenRouterProvider, "OPENROUTER_API_KEY"),
     ],
 )
-def test_without_a_key_the_sentence_names_the_variable(kind: type[Adapter], variable: str) -> None:
+def test_without_a_key_the_sentence_names_the_variable(kind: Kind, variable: str) -> None:
     with pytest.raises(AuthenticationFailed, match=variable):
         asyncio.run(kind(model="m").complete(REQUEST))
 
 
-def sent_headers(kind: type[Adapter], key: str | None) -> dict[str, str]:
+def sent_headers(kind: Kind, key: str | None) -> dict[str, str]:
     with ModelServer(["hi"]) as server:
         asyncio.run(kind(model="m", api_key=key, base_url=server.url + "/").complete(REQUEST))
         return server.requests[0].headers
@@ -209,7 +209,7 @@ def test_each_wire_shows_the_key_in_its_own_way() -> None:
 
 @pytest.mark.parametrize("kind", ADAPTERS)
 def test_the_environment_s_key_is_sent_to_nobody_but_its_own_provider(
-    kind: type[Adapter], monkeypatch: pytest.MonkeyPatch
+    kind: Kind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(kind.key_variable, KEY)
     assert KEY not in str(sent_headers(kind, None))
@@ -232,13 +232,13 @@ def test_a_server_that_wants_a_key_and_got_none_says_so() -> None:
 
 
 @pytest.mark.parametrize("kind", ADAPTERS)
-def test_a_wrong_base_url_is_found_at_construction(kind: type[Adapter]) -> None:
+def test_a_wrong_base_url_is_found_at_construction(kind: Kind) -> None:
     with pytest.raises(ConfigError, match="base_url"):
         kind(model="m", base_url="localhost:8000")
 
 
 @pytest.mark.parametrize("kind", ADAPTERS)
-def test_an_adapter_is_a_provider_and_shows_no_key(kind: type[Adapter]) -> None:
+def test_an_adapter_is_a_provider_and_shows_no_key(kind: Kind) -> None:
     provider = kind(model="m", api_key=KEY)
     assert isinstance(provider, Provider)
     assert "m" == provider.model
@@ -247,7 +247,7 @@ def test_an_adapter_is_a_provider_and_shows_no_key(kind: type[Adapter]) -> None:
 
 @pytest.mark.parametrize("kind", ADAPTERS)
 @pytest.mark.parametrize("slash", ["", "/", "//"])
-def test_a_base_url_may_end_with_a_slash(kind: type[Adapter], slash: str) -> None:
+def test_a_base_url_may_end_with_a_slash(kind: Kind, slash: str) -> None:
     with ModelServer(["hi"]) as server:
         asyncio.run(kind(model="m", base_url=f"{server.url}/at{slash}").complete(REQUEST))
         assert "/at" + kind.path == server.requests[0].path

@@ -327,7 +327,9 @@ def test_the_requests_that_we_send_are_those_that_the_packages_send() -> None:
 
 def ask_both_packages(url: str, schema: dict[str, Any]) -> None:
     """The same request through both packages, in their own words."""
-    named: Any = {"name": "look", "description": "Looks."}
+    named: dict[str, Any] = {"name": "look", "description": "Looks."}
+    messages_tools: list[Any] = [{**named, "input_schema": schema}]
+    chat_tools: list[Any] = [{"type": "function", "function": {**named, "parameters": schema}}]
     arguments = json.dumps({"x": 1}, separators=(",", ":"))
     blocks: list[Any] = [
         {"role": "user", "content": [{"type": "text", "text": "hello"}]},
@@ -357,7 +359,7 @@ def ask_both_packages(url: str, schema: dict[str, Any]) -> None:
             max_tokens=99,
             system="be brief",
             messages=blocks,
-            tools=[{**named, "input_schema": schema}],
+            tools=messages_tools,
             tool_choice={"type": "tool", "name": "look"},
         )
     with openai.OpenAI(api_key="k", base_url=url) as chat_client:
@@ -365,7 +367,7 @@ def ask_both_packages(url: str, schema: dict[str, Any]) -> None:
             model="m",
             max_tokens=99,
             messages=chat,
-            tools=[{"type": "function", "function": {**named, "parameters": schema}}],
+            tools=chat_tools,
             tool_choice={"type": "function", "function": {"name": "look"}},
         )
 

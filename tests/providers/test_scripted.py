@@ -10,6 +10,7 @@ import heartbit.testing
 from heartbit.core.messages import (
     Completion,
     Message,
+    Part,
     TextPart,
     ThinkingPart,
     ToolCall,
@@ -185,7 +186,7 @@ def test_usage_is_an_estimate_that_never_changes() -> None:
 
 def test_usage_grows_with_every_part_of_the_conversation() -> None:
     """Thinking, calls and results are sent as well; broken Unicode does not disturb."""
-    parts = [
+    parts: list[Part] = [
         TextPart(text="Grüße \ud800"),
         ThinkingPart(provider="anthropic", data={"thinking": "Hm"}),
         ToolCall(id="1", name="search", arguments={"query": "x"}),

@@ -18,7 +18,7 @@ from heartbit.core.stream import text_delta, turn_restarted
 from heartbit.embedded import EmbeddedValkey
 from heartbit.errors import ConfigError, RunNotFound
 from heartbit.stores.stream_reader import Pace, StreamItem, StreamReader
-from heartbit.stores.streams import MAX_ENTRIES, spoken_fields, stream_key
+from heartbit.stores.streams import MAX_ENTRIES, event_fields, spoken_fields, stream_key
 from tests.support.trees import ROOT, Tree, publish
 
 STEP = "1/model"
@@ -45,9 +45,12 @@ class Watch:
         return Pace(clock=self.clock, sleep=self.sleep, **seconds)
 
 
-def reading(url: str, tree: Tree, **seconds: float) -> StreamReader:
+def reading(
+    url: str, tree: Tree, *, poll_seconds: float = 0.005, grace_seconds: float = 0.05
+) -> StreamReader:
     """A reader that waits for nobody: it looks at the journals every few milliseconds."""
-    return StreamReader(url, tree, Pace(**{"poll_seconds": 0.005, "grace_seconds": 0.05} | seconds))
+    pace = Pace(poll_seconds=poll_seconds, grace_seconds=grace_seconds)
+    return StreamReader(url, tree, pace)
 
 
 def everything(reader: StreamReader, after: str = "0-0") -> list[StreamItem]:
@@ -177,6 +180,36 @@ def test_the_end_of_the_root_waits_for_sub_runs_that_are_ending(valkey: str) -> 
     assert [tree.entries("ada")[-1], tree.entries()[-1]] == got[-2:]
 
 
+def test_who_leaves_before_the_held_back_end_of_the_root_gets_it_on_return(valkey: str) -> None:
+    tree = Tree("ada")
+    publish(valkey, *tree.entries(), *tree.entries("ada"), tree.end(ROOT, "cancelled"))
+    publish(valkey, tree.grow("ada"), tree.grow("ada"))
+    items = everything(reading(valkey, tree))
+    assert ["ada", "ada", "ada", ROOT] == [each["run_id"] for each in entries(items)][1:]
+    for n, item in enumerate(items, 1):
+        assert items[n:] == everything(reading(valkey, tree), item.offset)
+
+
+def test_the_end_does_not_wait_for_the_next_look_at_the_journals(valkey: str) -> None:
+    async def main() -> None:
+        tree = Tree("ada")
+        async with live(reading(valkey, tree, poll_seconds=3600, grace_seconds=3600)) as heard:
+            await next_of(heard, 2)
+            publish(valkey, tree.end(ROOT, "cancelled"), tree.end("ada", "cancelled"))
+            assert ["ada", ROOT] == [each["run_id"] for each in await next_of(heard, 2)]
+
+    asyncio.run(main())
+
+
+def test_all_the_text_of_a_turn_is_given_before_its_outcome(valkey: str) -> None:
+    tree = Tree()
+    publish(valkey, *tree.entries())
+    say(valkey, *(text_delta(tree.identity(), STEP, 1, f"{n};") for n in range(1500)))
+    publish(valkey, tree.grow(ROOT, ToolReturned(step=STEP, content="")), tree.end())
+    got = everything(reading(valkey, tree, poll_seconds=3600))
+    assert "".join(f"{n};" for n in range(1500)) == text_of(got)
+
+
 def test_a_sub_run_that_never_ends_does_not_hold_up_the_end_of_the_root(valkey: str) -> None:
     tree = Tree("ada")
     tree.end(ROOT, "failed")
@@ -241,6 +274,21 @@ def test_a_stream_that_begins_again_with_lower_ids_is_read(valkey: str) -> None:
             assert [delta] == await next_of(heard, 1)
 
     asyncio.run(main())
+
+
+def test_an_offset_from_before_a_stream_began_again_is_still_good_after_it(valkey: str) -> None:
+    tree = Tree()
+    items = reading(valkey, tree).iterate(ROOT)
+    publish(valkey, *tree.entries(), tree.grow())
+    before = [next(items), next(items)]
+    with redis.Redis.from_url(valkey) as client:
+        client.flushall()
+        for seq in (3, 4):
+            client.xadd(stream_key(ROOT), event_fields(tree.grow()), id=f"{seq}-0")
+    after = [next(items), next(items)]
+    tree.end()
+    rest = everything(reading(valkey, tree), after[0].offset)
+    assert tree.entries() == entries([*before, *after[:1], *rest])
 
 
 def grown(url: str) -> Tree:

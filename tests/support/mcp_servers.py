@@ -244,4 +244,4 @@ def _address(file: Path, process: subprocess.Popen[Any]) -> str:
         if file.exists() and (text := file.read_text()).endswith("\n"):
             return text.strip()
         time.sleep(0.02)
-    raise AssertionError(f"{process.args} did not begin to listen")
+    raise AssertionError(f"{process.args!r} did not begin to listen")

@@ -202,6 +202,7 @@ def _openai_chunks(reply: Reply, number: int, model: str) -> list[dict[str, Any]
         deltas.append({"tool_calls": [{**call, "index": index, "function": function}]})
         for text in _pieces(call["function"]["arguments"], reply.piece):
             deltas.append({"tool_calls": [{"index": index, "function": {"arguments": text}}]})
+    choices: list[dict[str, Any]]
     choices = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas]
     choices.append({"index": 0, "delta": {}, "finish_reason": _openai_stop(reply)})
     chunks = [{**frame, "choices": [choice]} for choice in choices]

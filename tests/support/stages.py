@@ -120,7 +120,7 @@ def new_run(*steps: NewStep, prompt: str = "Go.", **columns: Any) -> NewRun:
     run_id = columns.pop("run_id", None) or str(uuid.uuid4())
     definition = columns.pop("definition", SOLO)
     start = RunStarted(prompt=prompt, definition=definition, blackboard=run_id)
-    ids = {"task_id": run_id, "root_run_id": run_id}
+    ids: dict[str, Any] = {"task_id": run_id, "root_run_id": run_id}
     return NewRun(run_id=run_id, start=start, steps=steps or (model(),), **ids | columns)
 
 

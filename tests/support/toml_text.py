@@ -47,7 +47,7 @@ class Writer:
             self.headed(inner, value)
 
     def _wants_header(self, value: Any) -> bool:
-        tables = isinstance(value, list) and value and all(isinstance(v, dict) for v in value)
+        tables = isinstance(value, list) and value != [] and all(isinstance(v, dict) for v in value)
         return (isinstance(value, dict) or tables) and self.choose(["header", "inline"]) == "header"
 
     def headed(self, path: Path, value: Any) -> None:

@@ -65,10 +65,11 @@ def test_bare_decoration_is_at_most_once_and_names_can_be_chosen() -> None:
 
 def test_the_decorated_function_is_still_the_function() -> None:
     assert "date 02.01.2031, 3 seats" == asyncio.run(book_room(day=date(2031, 1, 2), seats=3))
-    assert "book_room" == book_room.__name__
-    assert "Book a meeting room." == book_room.__doc__
-    assert ["day", "seats"] == list(inspect.signature(book_room).parameters)
-    assert inspect.iscoroutinefunction(book_room.__wrapped__)
+    function: Any = book_room
+    assert "book_room" == function.__name__
+    assert "Book a meeting room." == function.__doc__
+    assert ["day", "seats"] == list(inspect.signature(function).parameters)
+    assert inspect.iscoroutinefunction(function.__wrapped__)
 
 
 def test_arguments_arrive_as_the_types_of_the_hints() -> None:

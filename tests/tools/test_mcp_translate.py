@@ -59,7 +59,7 @@ def test_a_missing_schema_is_that_of_any_object(raw: dict[str, object], schema: 
 def test_texts_are_joined_by_newlines() -> None:
     """In the order of the server."""
     parts = [types.TextContent(text="eins\n"), types.TextContent(text="zwei ✓")]
-    assert "eins\n\nzwei ✓" == tool_output(types.CallToolResult(content=parts)).content
+    assert "eins\n\nzwei ✓" == tool_output(types.CallToolResult(content=[*parts])).content
 
 
 def test_structured_content_is_used_only_when_there_is_no_text() -> None:
