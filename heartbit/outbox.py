@@ -30,6 +30,7 @@ FINISH_RUN = "heartbit.finish_run"
 MODEL_STEPS = frozenset({"model", "summary"})
 # What the message of a task says about its place among others, by the names of its request.
 PLACE = ("root_id", "parent_id", "chord", "group_index", "chain", "headers", "reply_to")
+NOT_FOUND = 404
 
 _logger = logging.getLogger("heartbit.outbox")
 
@@ -86,8 +87,16 @@ class CeleryOutbox:
 
 
 def _length(connection: Any, queue: str) -> int:
-    declared = connection.default_channel.queue_declare(queue=queue, passive=True)
-    return int(declared.message_count)
+    """How many messages a queue holds; one that does not exist holds none, and in Redis an empty
+    one does not exist.
+    """
+    try:
+        with connection.channel() as channel:
+            return int(channel.queue_declare(queue=queue, passive=True).message_count)
+    except connection.channel_errors as error:
+        if int(getattr(error, "reply_code", 0)) == NOT_FOUND:
+            return 0
+        raise
 
 
 @contextmanager

@@ -9,10 +9,11 @@ from celery import current_task
 from kombu.exceptions import OperationalError
 
 from heartbit import outbox, tasks
+from heartbit.apps import QUEUES
 from heartbit.errors import JournalUnavailable
 from heartbit.outbox import CeleryOutbox
 from heartbit.tasks import run_agent
-from tests.support.canvas import SECONDS, until
+from tests.support.canvas import SECONDS, host_app, until
 
 
 def refusing(times: int, method: Any, error: Exception) -> Any:
@@ -118,3 +119,15 @@ def test_a_failed_sub_agent_fails_no_chord(fleet: Any) -> None:
     assert "succeeded" == found["status"]
     assert "one" in found["result"]
     assert "told to refuse" in found["result"]
+
+
+def test_queues_that_hold_nothing_are_known(fleet: Any, valkey_server: str) -> None:
+    """The sweep sends again sooner what was sent to a queue that is empty by now."""
+    app = host_app(f"{valkey_server.rpartition('/')[0]}/6")
+    app.set_current()
+    try:
+        app.send_task("anything", queue="heartbit.llm", priority=3)
+        assert sorted({*QUEUES} - {"heartbit.llm"}) == sorted(CeleryOutbox().empty_queues())
+    finally:
+        fleet.app.set_current()
+        app.close()

@@ -16,6 +16,7 @@ from typing import Any
 
 from celery import Celery, _state
 from celery.contrib.testing.worker import start_worker
+from celery.signals import worker_ready
 
 import heartbit
 from heartbit import Agent, Orchestrator, ScriptedProvider, tasks
@@ -140,6 +141,7 @@ def fleet(app: Celery, scene: Scene, database: str, **options: Any) -> Iterator[
     state: Any = _state
     try:
         with worker(app, **options):
+            worker_ready.send(sender=app)  # as a worker that is a program does
             yield made
     finally:
         scene.gate.set()
