@@ -153,6 +153,8 @@ def heartbit() -> None:
     \b
       heartbit run "Compare three Rust web frameworks"
       heartbit "Compare three Rust web frameworks"      the same, without flags
+      heartbit dev                                      what durable runs need, on this machine
+      heartbit submit "Compare three Rust frameworks"   a run that survives its workers
 
     Exit codes: 0 succeeded, 1 failed, 2 wrong usage or configuration, 3 cancelled,
     4 waiting for an approval.

@@ -115,7 +115,7 @@ def cancel(ctx: click.Context, run_id: str, as_json: bool) -> None:
 def replay(ctx: click.Context, run_id: str, as_json: bool) -> None:
     """Fold the journals of RUN and print what happened, turn by turn."""
     client = open_client(ctx)
-    from heartbit.cli.history import history_lines
+    from heartbit.cli.turns import turn_lines
     from heartbit.core.run import replay as fold
 
     row = client.journal.run(run_id)
@@ -124,7 +124,7 @@ def replay(ctx: click.Context, run_id: str, as_json: bool) -> None:
         for entry in entries:
             click.echo(json.dumps(entry))
         return
-    for line in history_lines(entries):
+    for line in turn_lines(entries):
         click.echo(line)
     state, commands = fold(client.journal.events(row.run_id))
     waits = f"; open: {', '.join(command.step for command in commands)}" if commands else ""

@@ -26,7 +26,11 @@ is a terminal it shows a live tree of agents, turns, tools, tokens and cost, els
 | 1 | failed |
 | 2 | wrong usage or configuration |
 | 3 | cancelled: Ctrl-C, SIGTERM, or nobody read the output any more |
-| 4 | waiting for an approval that nobody gave |
+| 4 | waiting for an approval that nobody gave, or not ended yet |
+
+These are the codes of `run`, `submit --wait` and `result`, which tell how a run ended. Every other
+command gives 0 if it could answer, 1 if it could not (there is no such run, the database is away)
+and 2 or 3 as above.
 """
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from heartbit.cli.durable import json_flag, open_client, print_json, report, run_argument
+from heartbit.cli.durable import json_flag, open_client, print_json, run_argument
 from heartbit.cli.group import global_flags
 from heartbit.cli.run import prompt_text
 
@@ -37,6 +37,8 @@ def submit(
     client = open_client(ctx)
     handle = client.submit(text, agent=agent, run_id=run_id, approve=approve)
     if wait:
+        from heartbit.cli.outcome import report
+
         click.echo(f"run {handle.id}", err=True)
         ctx.exit(report(client.wait(handle.id, for_humans=False), as_json=as_json))
     elif as_json:
@@ -59,4 +61,6 @@ def submit(
 @click.pass_context
 def result(ctx: click.Context, run_id: str, wait: float, as_json: bool) -> None:
     """Print the result of RUN; the exit code is the run's, 4 if it has not ended."""
+    from heartbit.cli.outcome import report
+
     ctx.exit(report(open_client(ctx).wait(run_id, wait), as_json=as_json))

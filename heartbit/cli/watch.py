@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-from contextlib import aclosing
-from typing import TYPE_CHECKING
-
 import click
 
 from heartbit.cli.durable import open_client, run_argument
 from heartbit.cli.group import global_flags
-
-if TYPE_CHECKING:
-    from heartbit.client import Client
 
 
 @click.command()
@@ -32,24 +24,6 @@ def watch(
     """
     client = open_client(ctx)
     root = client.journal.run(run_id).root_run_id
-    asyncio.run(_watch(client, root, offset, verbose, as_json))
+    from heartbit.cli.following import follow
 
-
-async def _watch(
-    client: Client, root: str, offset: str | None, verbose: bool, as_json: bool
-) -> None:
-    from heartbit.cli.display import Display
-
-    display = Display(verbose=verbose, quiet=as_json)
-    async with aclosing(client.follow(root, offset)) as items:
-        async for item in items:
-            if as_json:
-                display.out.line(json.dumps({"offset": item.offset} | item.entry))
-            else:
-                display.on_event(item.entry)
-            if display.out.failure is not None:
-                return
-    if as_json:
-        display.close()
-    else:
-        display.report(await asyncio.to_thread(client.output, root))
+    follow(client, root, offset, verbose=verbose, as_json=as_json)

@@ -23,7 +23,8 @@ def one_sentence(done: Done, code: int) -> str:
 @pytest.mark.parametrize(
     ("arguments", "wanted"),
     [
-        (["stauts"], "did you mean `heartbit run 'stauts'`?"),
+        (["stauts"], "did you mean `heartbit status`?"),
+        (["elephants"], "did you mean `heartbit run 'elephants'`?"),
         (["chatt"], "did you mean `heartbit chat`?"),
         (["confg", "show"], "did you mean `heartbit config show`?"),
         (["-"], "heartbit run -"),

@@ -69,7 +69,7 @@ def test_version_and_help(tmp_path: Path) -> None:
     for flag in ("--help", "-h"):
         done = heartbit(flag, cwd=tmp_path)
         assert (0, "") == (done.code, done.err)
-        assert "run     Give PROMPT to the agents" in done.out
+        assert "Give PROMPT to the agents and stream the answer to stdout." in done.out
     assert (2, "") == heartbit(cwd=tmp_path)[:2]
 
 

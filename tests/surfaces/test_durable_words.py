@@ -1,4 +1,4 @@
-"""What the durable commands say: findings of the doctor, questions, histories. No process."""
+"""What the durable commands say: findings of the doctor, questions, turns. No process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from heartbit.cli.checks import (
     visibility_finding,
     worker_findings,
 )
-from heartbit.cli.history import history_lines
+from heartbit.cli.turns import turn_lines
 from heartbit.cli.inspect import first_numbers
 from heartbit.cli.overview import approval_json, approval_lines, run_lines
 from heartbit.core.messages import Json, ToolCall
@@ -177,4 +177,4 @@ def entry(kind: str, **fields: object) -> Json:
     ],
 )
 def test_every_event_is_told_in_a_line(told: Json, line: str) -> None:
-    assert ["writer  r", line] == [each.strip() for each in history_lines([told])]
+    assert ["writer  r", line] == [each.strip() for each in turn_lines([told])]

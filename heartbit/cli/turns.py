@@ -11,7 +11,7 @@ from heartbit.core.messages import Json, Usage
 WIDTH = 160
 
 
-def history_lines(entries: Iterable[Json]) -> Iterator[str]:
+def turn_lines(entries: Iterable[Json]) -> Iterator[str]:
     """The lines of each run under a heading of its own."""
     run_id = ""
     for entry in entries:
