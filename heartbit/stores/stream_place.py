@@ -80,13 +80,10 @@ class Place:
         """The number of the last event of a run that was given."""
         return self._seqs.get(run_id, 0)
 
-    def given(self, entry: Json) -> bool:
-        """Note that an event is given; false if it was already."""
-        if entry["seq"] <= self.seq(entry["run_id"]):
-            return False
+    def given(self, entry: Json) -> None:
+        """Note that an event is given."""
         self._seqs[entry["run_id"]] = entry["seq"]
         self._heard[entry["run_id"], entry["step"]] = _OVER
-        return True
 
     def hears(self, spoken: Published) -> bool:
         """Note a piece of a turn; false if it is not the next one of its latest attempt."""

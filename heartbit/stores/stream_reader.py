@@ -212,8 +212,13 @@ class _Follower:
         if self._is_end(entry):
             self._ending = entry
             self._place.hold()
-        elif "seq" not in entry or self._place.given(entry):
-            self._items.append(StreamItem(offset=str(self._place.offset()), entry=entry))
+        else:
+            self._hand_out(entry)
+
+    def _hand_out(self, entry: Json) -> None:
+        if "seq" in entry:
+            self._place.given(entry)
+        self._items.append(StreamItem(offset=str(self._place.offset()), entry=entry))
 
     def _note_end(self, run_id: str) -> None:
         self._closed.add(run_id)
@@ -254,8 +259,8 @@ class _Follower:
     def _finish(self) -> None:
         self.over = True
         self._place.release()
-        if self._ending is not None and self._place.given(self._ending):
-            self._items.append(StreamItem(offset=str(self._place.offset()), entry=self._ending))
+        if self._ending is not None:
+            self._hand_out(self._ending)
 
 
 class _Journals:
@@ -314,7 +319,12 @@ class _Tail:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._client.aclose()
+        closing = asyncio.ensure_future(self._client.aclose())
+        try:
+            await asyncio.shield(closing)
+        except asyncio.CancelledError:  # not before the connection is closed
+            await closing
+            raise
 
     async def before(self) -> list[Published]:
         """What the stream still shows up to the position."""

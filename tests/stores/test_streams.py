@@ -127,18 +127,29 @@ def test_text_is_batched_and_none_is_lost(client: redis.Redis, writer: StreamWri
     assert list(range(1, len(published(client)) + 1)) == [each.n for each in published(client)]
 
 
-def test_the_first_text_of_a_turn_does_not_wait_for_a_batch(valkey: str) -> None:
-    with quick_client(valkey) as client:
-        writer = StreamWriter(client, batch_seconds=3600)
-        first = writer.listener(Tree().identity(), STEP, 1)
-        first.text("a")
-        blocking = client.xread({stream_key(ROOT): "0-0"}, block=1500)
-        first.text("b")  # waits for its batch, and the first of another turn does not take it along
-        writer.listener(Tree().identity(), "2/model", 1).text("c")
-        writer.close()
-        texts = [each.entry["text"] for each in published(client) if each.entry]
-    assert blocking
-    assert ["a", "b", "c"] == texts
+def arrived(client: redis.Redis, root: str, count: int) -> list[str]:
+    """The types of what is in a stream as soon as it has so many entries."""
+    while client.xlen(stream_key(root)) < count:
+        assert client.xread({stream_key(root): "$"}, block=50) is not None
+    return [each.entry["type"] for each in published(client, root) if each.entry]
+
+
+def test_first_text_and_events_do_not_wait_for_a_batch(client: redis.Redis) -> None:
+    writer = StreamWriter(client, batch_seconds=3600)
+    tree = Tree()
+    writer.publish_events(ROOT, tree.entries())
+    assert ["run_started"] == arrived(client, ROOT, 1)
+    listener = writer.listener(tree.identity(), STEP, 1)
+    listener.text("first")
+    assert ["run_started", "text_delta"] == arrived(client, ROOT, 2)
+    listener.text("later")
+    writer.publish_events("other", tree.entries())
+    assert ["run_started"] == arrived(client, "other", 1)
+    assert 2 == client.xlen(stream_key(ROOT))
+    writer.publish_events(ROOT, tree.entries())
+    assert ["text_delta", "run_started"] == arrived(client, ROOT, 4)[2:]
+    writer.close()
+    assert "firstlater" == spoken(client)
 
 
 def test_text_that_redis_could_not_keep_as_text_survives(
