@@ -17,23 +17,28 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import redis
+
 from heartbit.config import Config, find_config, load
-from heartbit.core.commands import Command
+from heartbit.core.commands import CallTool, Command
 from heartbit.core.events import Event
 from heartbit.core.result import RunOutput
 from heartbit.core.state import RunState
-from heartbit.core.stream import RunIdentity
-from heartbit.engines.durable import DurableEngine, Outbox
+from heartbit.core.stream import RunIdentity, event_entry
+from heartbit.engines.boards import StepBoards
+from heartbit.engines.durable import Done, DurableEngine, Outbox
 from heartbit.engines.leases import Held, Leases
 from heartbit.engines.perform import Outside, perform
-from heartbit.engines.plan import RunPlace
+from heartbit.engines.plan import Plan, RunPlace
 from heartbit.engines.recovery import Sweep, SweepThread
 from heartbit.errors import ConfigError, LeaseLost
 from heartbit.loop import BackgroundLoop, background_loop
 from heartbit.orchestrator import Orchestrator, Resolved
-from heartbit.stores.blackboard import DurableBlackboard
+from heartbit.stores.blackboard import BoardAccess, DurableBlackboard, ServedBoards
 from heartbit.stores.journal import Journal
 from heartbit.stores.postgres import PostgresJournal
+from heartbit.stores.redis_client import quick_client
+from heartbit.stores.streams import StreamWriter
 from heartbit.tools.base import Tool
 from heartbit.wiring import open_orchestrator
 
@@ -52,6 +57,7 @@ class Runtime:
         resources: AsyncExitStack,
         loop: BackgroundLoop,
         lease_seconds: float,
+        redis_client: redis.Redis | None = None,
     ) -> None:
         self.journal = journal
         self.engine = DurableEngine(
@@ -60,7 +66,10 @@ class Runtime:
             work=self._work,
             owner=f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}",
             lease_seconds=lease_seconds,
+            announce=self._announced,
         )
+        self._streams = StreamWriter(redis_client) if redis_client else None
+        self._boards: BoardAccess = ServedBoards(journal, redis_client) if redis_client else journal
         self.leases = Leases(journal, lease_seconds)
         self.sweep = SweepThread(Sweep(journal, self.engine, lease_seconds=lease_seconds))
         self._orchestrator = orchestrator
@@ -89,12 +98,24 @@ class Runtime:
         self.sweep.stop()
         self.leases.stop()
         self._loop.run(self._resources.aclose())
+        if self._streams is not None:
+            self._streams.close()
         self.journal.close()
 
-    def _work(self, command: Command, state: RunState, place: RunPlace, held: Held) -> Event:
+    def _announced(self, place: RunPlace, plan: Plan) -> None:
+        if self._streams is None:
+            return
+        identity = identity_of(plan.after.state, place)
+        first = plan.append.expected
+        entries = [event_entry(identity, n, e) for n, e in enumerate(plan.append.events, first)]
+        self._streams.publish_events(place.root_run_id, entries)
+
+    def _work(self, command: Command, state: RunState, place: RunPlace, held: Held) -> Done:
         if not self._tools:
             self.resolve("orchestrator")
-        future = self._loop.submit(perform(command, state, self._outside(state, place)))
+        boards = StepBoards(self._boards) if writes_boards(command) else None
+        outside = self._outside(state, place, held, boards or self._boards)
+        future = self._loop.submit(perform(command, state, outside))
         try:
             with self.leases.held(held, future.cancel):
                 event = future.result()
@@ -104,22 +125,23 @@ class Runtime:
             future.cancel()
             raise
         assert event is not None  # noqa: S101 - only a sub-run has its outcome later
-        return event
+        return Done(event=event, board=boards.writes if boards else ())
 
-    def _outside(self, state: RunState, place: RunPlace) -> Outside:
+    def _outside(
+        self, state: RunState, place: RunPlace, held: Held, boards: BoardAccess
+    ) -> Outside:
         providers: Mapping[str, Any] = self._orchestrator.providers
+        identity = identity_of(state, place)
+        streams = self._streams
         return Outside(
-            identity=RunIdentity(
-                run_id=place.run_id,
-                root_run_id=place.root_run_id,
-                parent_run_id=place.parent_run_id,
-                agent=state.definition.name,
-            ),
+            identity=identity,
             provider=providers.__getitem__,
             tool=lambda spec: self._tools.get(spec.ref),
-            blackboard=lambda scope: DurableBlackboard(self.journal, scope, place.run_id),
+            blackboard=lambda scope: DurableBlackboard(boards, scope, place.run_id),
             sub_run=_never,
-            listener=lambda step: None,
+            listener=lambda step: (
+                streams.listener(identity, step, held.attempt) if streams else None
+            ),
             workspace=self._orchestrator.workspace,
             scratch=self._scratch_of(place.run_id),
             tenant_id=place.tenant_id,
@@ -133,6 +155,21 @@ class Runtime:
             if len(self._scratch) > SCRATCH_RUNS:
                 self._scratch.popitem(last=False)
             return scratch
+
+
+def identity_of(state: RunState, place: RunPlace) -> RunIdentity:
+    """Which run it is, as readers of its stream see it."""
+    return RunIdentity(
+        run_id=place.run_id,
+        root_run_id=place.root_run_id,
+        parent_run_id=place.parent_run_id,
+        agent=state.definition.name,
+    )
+
+
+def writes_boards(command: Command) -> bool:
+    """Whether what a call writes to blackboards must be stored together with its outcome."""
+    return isinstance(command, CallTool) and command.spec.effect == "transactional"
 
 
 async def _never(command: object) -> Event | None:
@@ -194,7 +231,16 @@ def configured(config: Config, outbox: Outbox) -> Runtime:
         resources=stack,
         loop=loop,
         lease_seconds=config.celery.lease_seconds,
+        redis_client=quick_client(address) if (address := redis_url(config)) else None,
     )
+
+
+def redis_url(config: Config) -> str | None:
+    """The Redis of streams and blackboards: the broker or the result backend, if that is one."""
+    environ = (os.environ.get("CELERY_BROKER_URL"), os.environ.get("CELERY_RESULT_BACKEND"))
+    configured = (config.celery.broker_url, config.celery.result_backend)
+    addresses = [*(each.get_secret_value() for each in configured if each), *filter(None, environ)]
+    return next((each for each in addresses if each.startswith(("redis://", "rediss://"))), None)
 
 
 def load_config() -> Config:

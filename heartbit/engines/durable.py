@@ -21,6 +21,7 @@ from typing import Protocol
 
 from heartbit.core.calls import doubt, may_be_begun_again
 from heartbit.core.commands import CallTool, Command, StartSubRun
+from heartbit.core.delegation import BlackboardWrite
 from heartbit.core.events import (
     DeadlinePassed,
     Event,
@@ -35,7 +36,7 @@ from heartbit.core.state import RunState
 from heartbit.engines.ids import sub_run_id
 from heartbit.engines.leases import Held
 from heartbit.engines.plan import TOOL_QUEUE, Plan, RunPlace, first_steps, plan_outcome
-from heartbit.errors import LeaseLost, RunNotFound, WorkersLost
+from heartbit.errors import BoardConflict, LeaseLost, RunNotFound, WorkersLost
 from heartbit.stores.journal import Journal, Transaction
 from heartbit.stores.records import Claim, ExpiredStep, NewRun, Opened, RunRow
 
@@ -77,14 +78,24 @@ class Outbox(Protocol):
         """
 
 
-Work = Callable[[Command, RunState, RunPlace, Held], Event]
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Done:
+    """A performed command: its event, and what it puts on blackboards, to be stored with that."""
+
+    event: Event
+    board: Sequence[BlackboardWrite] = ()
+
+
+Work = Callable[[Command, RunState, RunPlace, Held], Done]
+Announce = Callable[[RunPlace, Plan], None]
 
 
 class DurableEngine:
     """Works on journaled runs.
 
-    `work` performs a command and gives its event, and keeps the lease while it does; it raises
-    LeaseLost when it could not. It is called without any transaction open.
+    `work` performs a command, keeps the lease while it does, and raises LeaseLost when it could
+    not. It is called without any transaction open. `announce` hears of every append, after its
+    commit; whoever listens makes up for what it does not hear from the journal.
     """
 
     def __init__(
@@ -95,7 +106,9 @@ class DurableEngine:
         work: Work,
         owner: str,
         lease_seconds: float = 15.0,
+        announce: Announce | None = None,
     ) -> None:
+        self._announce = announce
         self._journal = journal
         self._outbox = outbox
         self._work = work
@@ -142,8 +155,7 @@ class DurableEngine:
         elif command := progress.commands.get(step):
             held = Held(run_id=run_id, step=step, attempt=claim.attempt)
             with suppress(LeaseLost):
-                event = self._work(command, progress.state, place, held)
-                self._record(place, progress, event, step=step, attempt=claim.attempt)
+                self._perform(place, progress, command, held)
 
     def judge(self, lost: ExpiredStep) -> None:
         """Decide about a step whose worker was lost and that cannot simply be done again."""
@@ -210,6 +222,24 @@ class DurableEngine:
         state = self.progress(run_id).state
         return run_output(run_id, state, self._journal.run(run_id).status)
 
+    def _perform(self, place: RunPlace, progress: Progress, command: Command, held: Held) -> None:
+        """Work, and store the outcome; again if somebody else has written to its blackboard.
+
+        Nothing that writes to a blackboard does anything besides: it had not happened.
+        """
+        while True:
+            done = self._work(command, progress.state, place, held)
+            with suppress(BoardConflict):
+                self._record(
+                    place,
+                    progress,
+                    done.event,
+                    step=held.step,
+                    attempt=held.attempt,
+                    board=done.board,
+                )
+                return
+
     def _claim(
         self, run_id: str, step: str, known: Progress | None, doubt: int | None = None
     ) -> Claim:
@@ -240,16 +270,27 @@ class DurableEngine:
         step: str | None = None,
         attempt: int | None = None,
         verdict: bool = False,
+        board: Sequence[BlackboardWrite] = (),
     ) -> None:
         """Append, and think again with the events in between, until it fits or is too late."""
         while True:
-            plan = plan_outcome(place, progress, event, step=step, attempt=attempt, verdict=verdict)
+            plan = plan_outcome(
+                place,
+                progress,
+                event,
+                step=step,
+                attempt=attempt,
+                verdict=verdict,
+                board=board,
+            )
             try:
                 behind = self._append(place, plan)
             except LeaseLost:
                 return
             if behind is None:
                 self._cache.put(place.run_id, plan.after)
+                if self._announce is not None:
+                    self._announce(place, plan)
                 self._send(place, plan)
                 return
             if not behind:

@@ -72,19 +72,20 @@ def plan_outcome(
     step: str | None = None,
     attempt: int | None = None,
     verdict: bool = False,
+    board: Sequence[BlackboardWrite] = (),
 ) -> Plan:
-    """What `event`, the outcome of `step`, brings about.
+    """What `event`, the outcome of `step`, brings about; `board` is what the step itself wrote.
 
     A `verdict` is somebody else's decision about a step whose lease has expired; if it asks a
     human, the step gets no outcome yet, but is parked.
     """
     events: list[Event] = []
-    board: list[BlackboardWrite] = []
+    writes = list(board)
     after = before
     queue: list[Event] = [event]
     while queue:
         each = queue.pop(0)
-        board += blackboard_writes(after.state, each)
+        writes += blackboard_writes(after.state, each)
         after = follow(after, [each])
         events.append(each)
         queue += _settled(after, queue)
@@ -99,7 +100,7 @@ def plan_outcome(
             verdict=verdict,
             park=verdict and isinstance(event, ApprovalRequested),
             steps=_steps(opened, from_sub_run=event.type == "sub_run_finished"),
-            board=board,
+            board=writes,
             approval=_approval(events, after.state),
             timers=_timers(event, after.state),
             clear=_done_with(before.state, step),
