@@ -3,6 +3,7 @@
 #   make            format, lint, import contract, types, fast tests
 #   make test       the same and every slow test; make test T=core runs one floor of tests/
 #   make run        the main job; make run PROMPT="..." gives it another task
+#   make demo       a durable run whose worker is killed in the middle
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -17,7 +18,7 @@ export RUN_PROMPT
 unexport PROMPT
 
 .DEFAULT_GOAL := check
-.PHONY: setup check lint fmt test slow bench run docs sloc pins migration
+.PHONY: setup check lint fmt test slow bench run demo docs sloc pins migration
 
 setup: $(STAMP)
 
@@ -62,6 +63,9 @@ bench: setup
 
 run: setup
 	@$(BIN)/python -m heartbit.demo $${RUN_PROMPT:+"$$RUN_PROMPT"}
+
+demo: setup
+	@$(BIN)/python -m heartbit.demo.durable
 
 docs: setup
 	@$(PYTEST) tests/docs
