@@ -58,6 +58,7 @@ class Runtime:
         loop: BackgroundLoop,
         lease_seconds: float,
         redis_client: redis.Redis | None = None,
+        batch_seconds: float | None = None,
     ) -> None:
         self.journal = journal
         self.engine = DurableEngine(
@@ -67,6 +68,7 @@ class Runtime:
             owner=f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}",
             lease_seconds=lease_seconds,
             announce=self._announced,
+            batch_seconds=batch_seconds,
         )
         self._streams = StreamWriter(redis_client) if redis_client else None
         self._boards: BoardAccess = ServedBoards(journal, redis_client) if redis_client else journal
@@ -231,6 +233,7 @@ def configured(config: Config, outbox: Outbox) -> Runtime:
         resources=stack,
         loop=loop,
         lease_seconds=config.celery.lease_seconds,
+        batch_seconds=config.celery.batch_seconds if config.celery.steps == "batched" else None,
         redis_client=quick_client(address) if (address := redis_url(config)) else None,
     )
 

@@ -11,8 +11,10 @@ does next.
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from threading import Lock
@@ -35,7 +37,7 @@ from heartbit.core.run import Progress, follow
 from heartbit.core.state import RunState
 from heartbit.engines.ids import sub_run_id
 from heartbit.engines.leases import Held
-from heartbit.engines.plan import TOOL_QUEUE, Plan, RunPlace, first_steps, plan_outcome
+from heartbit.engines.plan import TOOL_QUEUE, Keeper, Plan, RunPlace, first_steps, plan_outcome
 from heartbit.errors import BoardConflict, LeaseLost, RunNotFound, WorkersLost
 from heartbit.stores.journal import Journal, Transaction
 from heartbit.stores.records import Claim, ExpiredStep, NewRun, Opened, RunRow
@@ -95,7 +97,9 @@ class DurableEngine:
 
     `work` performs a command, keeps the lease while it does, and raises LeaseLost when it could
     not. It is called without any transaction open. `announce` hears of every append, after its
-    commit; whoever listens makes up for what it does not hear from the journal.
+    commit; whoever listens makes up for what it does not hear from the journal. With
+    `batch_seconds` a step is followed by the next ones of its run at once, in the same process,
+    until that time is over; their leases are in the transaction that brings them about.
     """
 
     def __init__(
@@ -107,7 +111,11 @@ class DurableEngine:
         owner: str,
         lease_seconds: float = 15.0,
         announce: Announce | None = None,
+        batch_seconds: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._batch_seconds = batch_seconds
+        self._clock = clock
         self._announce = announce
         self._journal = journal
         self._outbox = outbox
@@ -155,7 +163,7 @@ class DurableEngine:
         elif command := progress.commands.get(step):
             held = Held(run_id=run_id, step=step, attempt=claim.attempt)
             with suppress(LeaseLost):
-                self._perform(place, progress, command, held)
+                self._go_on(place, progress, command, held)
 
     def judge(self, lost: ExpiredStep) -> None:
         """Decide about a step whose worker was lost and that cannot simply be done again."""
@@ -222,23 +230,53 @@ class DurableEngine:
         state = self.progress(run_id).state
         return run_output(run_id, state, self._journal.run(run_id).status)
 
-    def _perform(self, place: RunPlace, progress: Progress, command: Command, held: Held) -> None:
+    def _go_on(self, place: RunPlace, progress: Progress, command: Command, held: Held) -> None:
+        """Do a step, and those that it hands to this process, until none is left."""
+        until = self._clock() + self._batch_seconds if self._batch_seconds else None
+        plan = self._perform(place, progress, command, held, until)
+        while plan is not None:
+            mine = _mine(plan)
+            after = plan.after
+            if len(mine) < 2:
+                plan = self._perform(place, after, *mine[0], until) if mine else None
+                continue
+            with ThreadPoolExecutor(len(mine), "heartbit-step") as pool:
+                jobs = [pool.submit(self._perform, place, after, c, h, until) for c, h in mine]
+            plans = [job.result() for job in jobs]
+            plan = next((p for p in plans if p is not None and _mine(p)), None)
+
+    def _perform(
+        self,
+        place: RunPlace,
+        progress: Progress,
+        command: Command,
+        held: Held,
+        until: float | None = None,
+    ) -> Plan | None:
         """Work, and store the outcome; again if somebody else has written to its blackboard.
 
         Nothing that writes to a blackboard does anything besides: it had not happened.
         """
         while True:
             done = self._work(command, progress.state, place, held)
-            with suppress(BoardConflict):
-                self._record(
+            with suppress(BoardConflict, LeaseLost):
+                return self._record(
                     place,
                     progress,
                     done.event,
                     step=held.step,
                     attempt=held.attempt,
                     board=done.board,
+                    keeper=self._keeper(until),
                 )
-                return
+            if not done.board:
+                return None
+
+    def _keeper(self, until: float | None) -> Keeper | None:
+        """Whether this process keeps the next steps of a run: not when its batch is over."""
+        if until is None or self._clock() >= until:
+            return None
+        return Keeper(owner=self._owner, lease_seconds=self._lease_seconds)
 
     def _claim(
         self, run_id: str, step: str, known: Progress | None, doubt: int | None = None
@@ -271,7 +309,8 @@ class DurableEngine:
         attempt: int | None = None,
         verdict: bool = False,
         board: Sequence[BlackboardWrite] = (),
-    ) -> None:
+        keeper: Keeper | None = None,
+    ) -> Plan | None:
         """Append, and think again with the events in between, until it fits or is too late."""
         while True:
             plan = plan_outcome(
@@ -282,22 +321,23 @@ class DurableEngine:
                 attempt=attempt,
                 verdict=verdict,
                 board=board,
+                keeper=keeper,
             )
             try:
                 behind = self._append(place, plan)
             except LeaseLost:
-                return
+                return None
             if behind is None:
                 self._cache.put(place.run_id, plan.after)
                 if self._announce is not None:
                     self._announce(place, plan)
                 self._send(place, plan)
-                return
+                return plan
             if not behind:
-                return
+                return None
             progress = follow(progress, behind)
             if progress.state.ended or (step is not None and step not in progress.commands):
-                return
+                return None
 
     def _append(self, place: RunPlace, plan: Plan) -> Sequence[Event] | None:
         """None: it is in the journal. Otherwise the events in between; none if the run is over."""
@@ -376,6 +416,16 @@ class DurableEngine:
 
     def _place(self, run_id: str) -> RunPlace:
         return _place_of(self._journal.run(run_id))
+
+
+def _mine(plan: Plan) -> list[tuple[Command, Held]]:
+    """The steps that were begun by this process with the append."""
+    append = plan.append
+    return [
+        (plan.after.commands[new.step], Held(run_id=append.run_id, step=new.step, attempt=1))
+        for new in append.steps
+        if new.state == "running"
+    ]
 
 
 def _dispatch_of(place: RunPlace, agent: str, step: str, queue: str, tool: str = "") -> Dispatch:

@@ -8,7 +8,7 @@ to be opened, writes to blackboards, and what becomes of the run.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from heartbit.core.calls import blackboard_writes, may_be_begun_again
 from heartbit.core.commands import (
@@ -57,6 +57,14 @@ class RunPlace:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Keeper:
+    """A process that begins the steps which an outcome brings about, under leases of its own."""
+
+    owner: str
+    lease_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
     """An append, and how far the journal is folded once it has succeeded."""
 
@@ -73,11 +81,12 @@ def plan_outcome(
     attempt: int | None = None,
     verdict: bool = False,
     board: Sequence[BlackboardWrite] = (),
+    keeper: Keeper | None = None,
 ) -> Plan:
     """What `event`, the outcome of `step`, brings about; `board` is what the step itself wrote.
 
     A `verdict` is somebody else's decision about a step whose lease has expired; if it asks a
-    human, the step gets no outcome yet, but is parked.
+    human, the step gets no outcome yet, but is parked. A `keeper` begins the next steps itself.
     """
     events: list[Event] = []
     writes = list(board)
@@ -99,7 +108,7 @@ def plan_outcome(
             attempt=attempt,
             verdict=verdict,
             park=verdict and isinstance(event, ApprovalRequested),
-            steps=_steps(opened, from_sub_run=event.type == "sub_run_finished"),
+            steps=_steps(opened, keeper, from_sub_run=event.type == "sub_run_finished"),
             board=writes,
             approval=_approval(events, after.state),
             timers=_timers(event, after.state),
@@ -146,9 +155,23 @@ def _done_with(state: RunState, step: str | None) -> tuple[str, ...]:
     return (f"{AGAIN}/{step}",) if step and may_be_begun_again(state, step) else ()
 
 
-def _steps(commands: Sequence[Command], *, from_sub_run: bool = False) -> list[NewStep]:
+def _steps(
+    commands: Sequence[Command], keeper: Keeper | None = None, *, from_sub_run: bool = False
+) -> list[NewStep]:
     delay = WAKE_DELAY_SECONDS if from_sub_run else 0.0
-    return [step for c in commands if (step := _step(c, delay)) is not None]
+    steps = [(c, step) for c in commands if (step := _step(c, delay)) is not None]
+    return [_kept(step, keeper) if keeper and _can_be_kept(c) else step for c, step in steps]
+
+
+def _can_be_kept(command: Command) -> bool:
+    """Whether any process can do it: what has a queue of its own, or is a run, must be sent."""
+    if isinstance(command, CallTool):
+        return command.spec.queue is None
+    return isinstance(command, CallModel | Summarise)
+
+
+def _kept(step: NewStep, keeper: Keeper) -> NewStep:
+    return replace(step, state="running", owner=keeper.owner, lease_seconds=keeper.lease_seconds)
 
 
 def _step(command: Command, delay: float) -> NewStep | None:

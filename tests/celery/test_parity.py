@@ -17,12 +17,14 @@ from tests.support.shared_postgres import delete_all_rows
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def _worker(valkey_server: str, _postgres_database: str) -> Iterator[DurableEngineUnderTest]:
+@pytest.fixture(scope="module", params=[None, 60.0], ids=["each", "batched"])
+def _worker(
+    request: pytest.FixtureRequest, valkey_server: str, _postgres_database: str
+) -> Iterator[DurableEngineUnderTest]:
     app = canvas.host_app(valkey_server)
     app.set_current()
     with canvas.worker(app):
-        yield DurableEngineUnderTest(app, _postgres_database)
+        yield DurableEngineUnderTest(app, _postgres_database, request.param)
 
 
 @pytest.fixture

@@ -56,6 +56,7 @@ class DurableEngineUnderTest:
 
     app: Celery
     database: str
+    batch_seconds: float | None = None
 
     def __call__(self, script: Script) -> Outcome:
         with ModelServer(answers(script)) as server, self._runtime(script, server) as made:
@@ -82,6 +83,7 @@ class DurableEngineUnderTest:
             resources=AsyncExitStack(),
             loop=background_loop(),
             lease_seconds=15,
+            batch_seconds=self.batch_seconds,
         )
         process.use(made)
         made.sweep.start()
