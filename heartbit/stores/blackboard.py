@@ -11,15 +11,15 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
 
 import redis
 
 from heartbit.errors import JournalError
 from heartbit.stores.board_values import checked_key
 from heartbit.stores.records import BoardEntry
-from heartbit.stores.redis_client import Outage
+from heartbit.stores.redis_client import PAUSE_SECONDS, Outage
 
 TTL_SECONDS = 24 * 3600
 SEQ = "#seq"  # every other field is a key behind a prefix of its own
@@ -38,6 +38,8 @@ for i = 3, #ARGV, 3 do
 end
 redis.call('EXPIRE', KEYS[1], ARGV[2])
 """
+
+T = TypeVar("T")
 
 _logger = logging.getLogger("heartbit.blackboard")
 
@@ -99,7 +101,14 @@ class DurableBlackboard:
 class ServedBoards:
     """`BoardAccess` with copies in Redis; without Redis, that of the boards that decide."""
 
-    def __init__(self, boards: NumberedBoards, client: redis.Redis) -> None:
+    def __init__(
+        self,
+        boards: NumberedBoards,
+        client: redis.Redis,
+        *,
+        pause_seconds: float = PAUSE_SECONDS,
+    ) -> None:
+        """After a failure Redis is left alone for `pause_seconds`."""
         self._boards = boards
         self._client = client
         self._take_up = client.register_script(TAKE_UP)
@@ -107,25 +116,25 @@ class ServedBoards:
             _logger,
             gone="Redis serves no blackboards, so they are read from the database",
             back="Redis serves blackboards again.",
+            pause_seconds=pause_seconds,
         )
 
     def board_read(self, scope: str, key: str) -> tuple[Any, int]:
         """The value of a key and its version; (None, 0) if there is none."""
         field = _field(checked_key(key))
-        found = self._ask(lambda: self._client.hmget(board_key(scope), [SEQ, field]))
+        found = self._ask(lambda: self._value(scope, field))
         if found is None:
             return self._boards.board_read(scope, key)
         seq, stored = found
         newer = [each for each in self._missing(scope, seq) if each.key == key]
-        return (newer[-1].value, newer[-1].version) if newer else _decoded(stored)
+        return (newer[-1].value, newer[-1].version) if newer else stored
 
     def board_keys(self, scope: str) -> tuple[str, ...]:
         """All keys of a scope, sorted."""
-        found = self._ask(lambda: self._fields(scope))
+        found = self._ask(lambda: self._keys(scope))
         if found is None:
             return self._boards.board_keys(scope)
-        seq, fields = found
-        keys = {field.decode()[1:] for field in fields if field != SEQ.encode()}
+        seq, keys = found
         return tuple(sorted(keys.union(each.key for each in self._missing(scope, seq))))
 
     def board_write(
@@ -145,36 +154,40 @@ class ServedBoards:
         """Bring the copy of a board up to date, after a commit that wrote to it. Never raises:
         whoever reads next would do the same.
         """
-        found = self._ask(lambda: self._client.hmget(board_key(scope), [SEQ]))
+        found = self._ask(lambda: _number(self._client.hget(board_key(scope), SEQ)))
         if found is None:
             return
         try:
-            self._missing(scope, found[0])
+            self._missing(scope, found)
         except JournalError as error:
             _logger.warning("The copy of a blackboard stays behind: %s", error)
 
-    def _missing(self, scope: str, seq: bytes | None) -> Sequence[BoardEntry]:
-        """What the copy has not seen, and now has."""
-        entries = self._boards.board_after(scope, int(seq or 0))
+    def _missing(self, scope: str, seq: int) -> Sequence[BoardEntry]:
+        """What a copy that has the writes up to `seq` has not seen, and now has."""
+        entries = self._boards.board_after(scope, seq)
         if entries:
             arguments = [SEQ, TTL_SECONDS, *(part for each in entries for part in _parts(each))]
-            self._ask(lambda: self._take_up(keys=[board_key(scope)], args=arguments) or True)
+            self._ask(lambda: self._take_up(keys=[board_key(scope)], args=arguments))
         return entries
 
-    def _fields(self, scope: str) -> tuple[bytes | None, list[bytes]]:
+    def _value(self, scope: str, field: str) -> tuple[int, tuple[Any, int]]:
+        found: list[Any] = self._client.hmget(board_key(scope), [SEQ, field])
+        return _number(found[0]), _decoded(found[1])
+
+    def _keys(self, scope: str) -> tuple[int, set[str]]:
         with self._client.pipeline(transaction=True) as pipeline:
             pipeline.hget(board_key(scope), SEQ)
             pipeline.hkeys(board_key(scope))
             seq, fields = pipeline.execute()
-        return seq, fields
+        return _number(seq), {field.decode()[1:] for field in fields if field != SEQ.encode()}
 
-    def _ask(self, question: Any) -> Any:
-        """What Redis says; None if it does not."""
+    def _ask(self, question: Callable[[], T]) -> T | None:
+        """What Redis says; None if it does not, or nothing that makes sense."""
         if self._outage.is_on:
             return None
         try:
             answer = question()
-        except (redis.RedisError, OSError) as error:
+        except (redis.RedisError, OSError, ValueError) as error:
             self._outage.failed(error)
             return None
         self._outage.worked()
@@ -194,6 +207,10 @@ def _parts(entry: BoardEntry) -> tuple[int, str, str]:
     """A write as the script takes it; the JSON is ASCII, so that any text survives."""
     text = json.dumps(entry.value, separators=(",", ":"))
     return entry.seq, _field(entry.key), f"{entry.version} {text}"
+
+
+def _number(stored: bytes | str | None) -> int:
+    return int(stored or 0)
 
 
 def _decoded(stored: bytes | None) -> tuple[Any, int]:

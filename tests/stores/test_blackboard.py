@@ -1,31 +1,78 @@
-"""What every blackboard store promises; a store joins by adding itself to STORES."""
+"""What every blackboard store promises; a store joins by becoming a fixture named in STORES."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Coroutine
+import uuid
+from collections.abc import Callable, Coroutine, Iterator
 from datetime import date
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from heartbit.errors import ToolError
 from heartbit.stores.base import Blackboard
+from heartbit.stores.blackboard import BoardAccess, DurableBlackboard, ServedBoards
 from heartbit.stores.in_memory import InMemoryBlackboards
+from heartbit.stores.memory_journal import InMemoryJournal
+from heartbit.stores.postgres import PostgresJournal
+from heartbit.stores.redis_client import quick_client
 from tests.support.json_values import JSON_VALUES
 
 Scopes = Callable[[str], Blackboard]
-STORES: dict[str, Callable[[], Scopes]] = {"in_memory": lambda: InMemoryBlackboards().scope}
+Store = Callable[[], Scopes]
+STORES = ("in_memory", "journal_in_memory", "journal_in_postgres", "served_by_redis")
 
-every_store = pytest.mark.parametrize("store", STORES.values(), ids=STORES)
+every_store = pytest.mark.parametrize("store", STORES, indirect=True)
+any_number_of_boards = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-def on_board(
-    store: Callable[[], Scopes], scenario: Callable[[Blackboard], Coroutine[Any, Any, None]]
-) -> None:
+@pytest.fixture
+def store(request: pytest.FixtureRequest) -> Store:
+    """Makes scopes that nobody has used."""
+    made: Store = request.getfixturevalue(request.param)
+    return made
+
+
+@pytest.fixture
+def in_memory() -> Store:
+    """Blackboards of the standalone path."""
+    return lambda: InMemoryBlackboards().scope
+
+
+@pytest.fixture
+def journal_in_memory() -> Store:
+    """Blackboards of a journal in memory."""
+    return lambda: unused_scopes(InMemoryJournal())
+
+
+@pytest.fixture
+def journal_in_postgres(postgres: str) -> Iterator[Store]:
+    """Blackboards of a journal in PostgreSQL."""
+    journal = PostgresJournal(postgres)
+    yield lambda: unused_scopes(journal)
+    journal.close()
+
+
+@pytest.fixture
+def served_by_redis(postgres: str, valkey: str) -> Iterator[Store]:
+    """The same with copies in Redis."""
+    journal = PostgresJournal(postgres)
+    with quick_client(valkey) as client:
+        yield lambda: unused_scopes(ServedBoards(journal, client))
+    journal.close()
+
+
+def unused_scopes(boards: BoardAccess) -> Scopes:
+    """The blackboards of a run tree of its own."""
+    root = str(uuid.uuid4())
+    return lambda name: DurableBlackboard(boards, f"{root}/{name}", root)
+
+
+def on_board(store: Store, scenario: Callable[[Blackboard], Coroutine[Any, Any, None]]) -> None:
     """Run `scenario` on a board of its own."""
 
     async def main() -> None:
@@ -35,7 +82,7 @@ def on_board(
 
 
 @every_store
-def test_an_absent_key_has_version_0(store: Callable[[], Scopes]) -> None:
+def test_an_absent_key_has_version_0(store: Store) -> None:
     async def scenario(board: Blackboard) -> None:
         assert (None, 0) == await board.read("k")
         assert () == await board.keys()
@@ -44,7 +91,7 @@ def test_an_absent_key_has_version_0(store: Callable[[], Scopes]) -> None:
 
 
 @every_store
-def test_every_write_makes_the_next_version(store: Callable[[], Scopes]) -> None:
+def test_every_write_makes_the_next_version(store: Store) -> None:
     async def scenario(board: Blackboard) -> None:
         assert [1, 2] == [await board.write("k", "a"), await board.write("k", "a")]
         assert 1 == await board.write("other", None)
@@ -55,7 +102,7 @@ def test_every_write_makes_the_next_version(store: Callable[[], Scopes]) -> None
 
 
 @every_store
-def test_keys_are_sorted(store: Callable[[], Scopes]) -> None:
+def test_keys_are_sorted(store: Store) -> None:
     async def scenario(board: Blackboard) -> None:
         for key in ("b", "é", "a:2", "a:10", "Z"):
             await board.write(key, 1)
@@ -66,9 +113,7 @@ def test_keys_are_sorted(store: Callable[[], Scopes]) -> None:
 
 @every_store
 @pytest.mark.parametrize("expected", [0, 1, 3])
-def test_a_write_for_another_version_changes_nothing(
-    store: Callable[[], Scopes], expected: int
-) -> None:
+def test_a_write_for_another_version_changes_nothing(store: Store, expected: int) -> None:
     async def scenario(board: Blackboard) -> None:
         await board.write("k", "a")
         await board.write("k", "b")
@@ -81,7 +126,7 @@ def test_a_write_for_another_version_changes_nothing(
 
 
 @every_store
-def test_of_many_writers_for_one_version_exactly_one_wins(store: Callable[[], Scopes]) -> None:
+def test_of_many_writers_for_one_version_exactly_one_wins(store: Store) -> None:
     async def scenario(board: Blackboard) -> None:
         results = await asyncio.gather(
             *(board.write("k", n, expected_version=0) for n in range(20)), return_exceptions=True
@@ -95,7 +140,7 @@ def test_of_many_writers_for_one_version_exactly_one_wins(store: Callable[[], Sc
 
 @every_store
 def test_a_counter_loses_no_increment_under_concurrent_retries(
-    store: Callable[[], Scopes],
+    store: Store,
 ) -> None:
     async def increment(board: Blackboard) -> None:
         while True:
@@ -115,7 +160,7 @@ def test_a_counter_loses_no_increment_under_concurrent_retries(
 
 
 @every_store
-def test_nobody_changes_the_board_through_a_value_he_holds(store: Callable[[], Scopes]) -> None:
+def test_nobody_changes_the_board_through_a_value_he_holds(store: Store) -> None:
     async def scenario(board: Blackboard) -> None:
         value = {"list": [1]}
         await board.write("k", value)
@@ -137,9 +182,7 @@ ENDLESS.append(ENDLESS)
     [math.nan, math.inf, date(2031, 1, 2), b"x", {1}, (1, 2), {1: "a"}, [object()], ENDLESS],
     ids=lambda value: type(value).__name__,
 )
-def test_what_is_not_json_is_refused_and_not_changed_into_it(
-    store: Callable[[], Scopes], value: Any
-) -> None:
+def test_what_is_not_json_is_refused_and_not_changed_into_it(store: Store, value: Any) -> None:
     async def scenario(board: Blackboard) -> None:
         with pytest.raises(ToolError, match="A blackboard value must be JSON"):
             await board.write("k", value)
@@ -150,9 +193,7 @@ def test_what_is_not_json_is_refused_and_not_changed_into_it(
 
 @every_store
 @pytest.mark.parametrize("key", ["", "k" * 513, "é" * 257, "a\0b", "\ud800"], ids=ascii)
-def test_a_key_that_not_every_store_can_keep_is_refused(
-    store: Callable[[], Scopes], key: str
-) -> None:
+def test_a_key_that_not_every_store_can_keep_is_refused(store: Store, key: str) -> None:
     async def scenario(board: Blackboard) -> None:
         for attempt in (board.write(key, 1), board.read(key)):
             with pytest.raises(ToolError, match="A blackboard key"):
@@ -162,7 +203,7 @@ def test_a_key_that_not_every_store_can_keep_is_refused(
 
 
 @every_store
-def test_scopes_share_nothing_and_one_name_is_one_board(store: Callable[[], Scopes]) -> None:
+def test_scopes_share_nothing_and_one_name_is_one_board(store: Store) -> None:
     async def main() -> None:
         scopes = store()
         await scopes("run").write("k", "outer")
@@ -173,8 +214,9 @@ def test_scopes_share_nothing_and_one_name_is_one_board(store: Callable[[], Scop
 
 
 @every_store
+@any_number_of_boards
 @given(value=JSON_VALUES, key=st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
-def test_any_json_comes_back_as_it_was(store: Callable[[], Scopes], value: Any, key: str) -> None:
+def test_any_json_comes_back_as_it_was(store: Store, value: Any, key: str) -> None:
     key = key.replace("\0", "0")[:100]
 
     async def scenario(board: Blackboard) -> None:
