@@ -31,7 +31,7 @@ from heartbit.core.result import PendingApproval, RunOutput, including, pending_
 from heartbit.core.run import replay
 from heartbit.core.stream import RunIdentity, event_entry
 from heartbit.embedded.address import find_running, state_directory
-from heartbit.engines.durable import DurableEngine, Outbox
+from heartbit.engines.durable import Done, DurableEngine, Outbox
 from heartbit.engines.ids import run_id_of_task
 from heartbit.engines.plan import RunPlace
 from heartbit.errors import RunStateError, run_error
@@ -390,5 +390,5 @@ async def _resolved(config: Config, agent: str | None, approve: bool) -> AgentDe
         return (await orchestrator.resolve(agent)).definition
 
 
-def _never(*_: object) -> Event:
+def _never(*_: object) -> Done:
     raise AssertionError("a client does no step of a run")

@@ -21,7 +21,7 @@ from heartbit.core.messages import Completion, TextPart, ToolCall, Usage
 from heartbit.core.state import RunState
 from heartbit.core.tools import ToolSpec
 from heartbit.embedded.address import Addresses, announce
-from heartbit.engines.durable import DurableEngine
+from heartbit.engines.durable import Done, DurableEngine
 from heartbit.engines.plan import RunPlace
 from heartbit.errors import ConfigError, InvalidDecision, RunStateError
 from heartbit.stores.postgres import PostgresJournal
@@ -78,7 +78,10 @@ class Desk:
         self.naps.append(seconds)
         self.while_waiting()
 
-    def _work(self, command: Command, state: RunState, *_: object) -> Event:
+    def _work(self, command: Command, state: RunState, *_: object) -> Done:
+        return Done(event=self._event(command, state))
+
+    def _event(self, command: Command, state: RunState) -> Event:
         if isinstance(command, CallTool):
             return ToolReturned(step=command.step, content=f"saved {command.call.arguments}")
         texts = state.prompt.split("|") if state.turn == 1 else []
