@@ -78,7 +78,7 @@ class Overloaded(ProviderError):
 
 
 class ServerFailure(ProviderError):
-    """The provider failed on its side."""
+    """The provider failed on its side; try again later."""
 
     retryable = True
 
@@ -106,7 +106,7 @@ class AuthenticationFailed(ProviderError):
 
 
 class ContextTooLong(ProviderError):
-    """The conversation is longer than the model's context window."""
+    """The conversation is longer than the model's context window; set a context_strategy."""
 
 
 class InvalidRequest(ProviderError):
@@ -138,13 +138,13 @@ class MaxTurnsExceeded(RunError):
 
 
 class RunTimedOut(RunError):
-    """The run took longer than run_timeout_seconds."""
+    """The run took longer than run_timeout_seconds; give it less to do or more time."""
 
     code = "run_timed_out"
 
 
 class BudgetExceeded(RunError):
-    """The run used more tokens than max_total_tokens."""
+    """The run used more tokens than max_total_tokens; raise it or give the run less to do."""
 
     code = "budget_exceeded"
 
@@ -156,7 +156,7 @@ class ReplyTruncated(RunError):
 
 
 class ModelRefused(RunError):
-    """The model refused to answer."""
+    """The model refused to answer; word the prompt differently or ask another model."""
 
     code = "model_refused"
 
@@ -168,7 +168,7 @@ class ModelCallFailed(RunError):
 
 
 class NoStructuredResult(RunError):
-    """The model never gave the structured result its schema asks for."""
+    """The model never gave the result its response_schema asks for; look at the schema."""
 
     code = "no_structured_result"
 

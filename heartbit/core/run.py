@@ -210,7 +210,8 @@ def _next_turn(state: RunState) -> Step:
 def _out_of_turns(state: RunState) -> Step:
     if state.must_respond:
         return _fail(state, NoStructuredResult)
-    return _fail(state, MaxTurnsExceeded, f"Max turns ({state.definition.max_turns}) exceeded.")
+    limit = f"Max turns ({state.definition.max_turns}) exceeded"
+    return _fail(state, MaxTurnsExceeded, f"{limit}; raise max_turns or give it less to do.")
 
 
 def _replied(state: RunState, event: ModelReplied) -> Step:
@@ -222,8 +223,7 @@ def _replied(state: RunState, event: ModelReplied) -> Step:
         state = replace(state, messages=(*state.messages, completion.message))
     limit = state.definition.max_total_tokens
     if limit is not None and state.usage.total_tokens > limit:
-        used = state.usage.total_tokens
-        return _fail(state, BudgetExceeded, f"Token budget exceeded: used {used}, limit {limit}.")
+        return _fail(state, BudgetExceeded, _budget_message(state.usage.total_tokens, limit))
     if completion.stop_reason == "refusal":
         return _fail(state, ModelRefused)  # its calls, if any, may be cut
     if calls := completion.message.tool_calls:
@@ -357,7 +357,14 @@ def _spend_on_sub_run(state: RunState, event: SubRunFinished) -> RunState:
 
 def _timeout_message(state: RunState) -> str | None:
     seconds = state.definition.run_timeout_seconds
-    return None if seconds is None else f"The run took longer than {seconds:g} seconds."
+    if seconds is None:
+        return None
+    return f"The run took longer than {seconds:g} seconds; give it less to do or more time."
+
+
+def _budget_message(used: int, limit: int) -> str:
+    spent = f"Token budget exceeded: used {used}, limit {limit}"
+    return f"{spent}; raise max_total_tokens or give it less to do."
 
 
 def _fail(state: RunState, error: type[RunError], message: str | None = None) -> Step:

@@ -168,7 +168,10 @@ class Adapter(ABC):
     def _without_key(self, error: ProviderError) -> str:
         key = self._key
         if not key and isinstance(error, AuthenticationFailed):
-            return "The provider wants an API key and none was given; pass api_key."
+            return (
+                "The provider wants an API key and none was given; "
+                "set api_key in [provider], or pass it."
+            )
         return error.message.replace(key, "***") if key else error.message
 
     @cached_property

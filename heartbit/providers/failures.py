@@ -93,7 +93,9 @@ def failure(
     if status is None:
         status = next((int(word) for word in words if word in STATUS_WORDS), None)
     kind = _kind(status, words, message)
-    detail = "" if kind is AuthenticationFailed else _detail(message) or HINTS.get(status or 0, "")
+    told = "" if kind is AuthenticationFailed else _detail(message)
+    hints = [HINTS[status]] if status in HINTS else []
+    detail = "; ".join([told, *hints] if told else hints)
     return kind(_sentence(kind, status, detail), status=status, retry_after=retry_after)
 
 

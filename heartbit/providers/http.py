@@ -229,7 +229,8 @@ def mapped(error: Exception, endpoint: Endpoint) -> ProviderError:
             return CallTimedOut(f"{host} was silent for {seconds:g} seconds.")
         case httpx2.SSEError() | httpx2.DecodingError():
             return MalformedReply(
-                f"{host} sent an answer that could not be understood{_reason(error)}."
+                f"{host} sent an answer that could not be understood{_reason(error)}; "
+                "check base_url."
             )
         case httpx2.UnsupportedProtocol() | httpx2.InvalidURL() | httpx2.TooManyRedirects():
             return InvalidRequest(f"{host} could not be asked{_reason(error)}; check base_url.")

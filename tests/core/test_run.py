@@ -114,7 +114,8 @@ def test_the_last_turns_tools_run_before_the_run_is_out_of_turns() -> None:
     _, commands = follow([started(one), replied(1, call("look"))])
     assert [CallTool] == [type(command) for command in commands]
     end = finish(started(one), replied(1, call("look")), returned("1/tool/0"))
-    assert ("max_turns_exceeded", "Max turns (1) exceeded.") == (end.code, end.message)
+    told = "Max turns (1) exceeded; raise max_turns or give it less to do."
+    assert ("max_turns_exceeded", told) == (end.code, end.message)
 
 
 def test_the_budget_may_be_used_up_but_not_passed() -> None:
@@ -259,7 +260,8 @@ def test_a_deadline_ends_the_run_and_nothing_new_is_started() -> None:
     asked = replied(1, delegating(("ada", "x")))
     events: list[Event] = [started(chief), asked, DeadlinePassed()]
     end = finish(*events)
-    assert ("run_timed_out", "The run took longer than 1.5 seconds.") == (end.code, end.message)
+    told = "The run took longer than 1.5 seconds; give it less to do or more time."
+    assert ("run_timed_out", told) == (end.code, end.message)
     state, commands = follow([*events, sub_finished("1/sub/0")])
     assert () == commands
     assert (end,) == replay([*events, sub_finished("1/sub/0")])[1]

@@ -277,7 +277,7 @@ def test_an_error_page_of_a_proxy_is_its_status_without_the_page() -> None:
     page = Raw(status=502, headers={"content-type": "text/html"}, body=b"<html>nginx</html>" * 9999)
     with pytest.raises(ServerFailure) as caught:
         posted([page])
-    assert "The provider failed on its side (HTTP 502)." == caught.value.message
+    assert "The provider failed on its side; try again later (HTTP 502)." == caught.value.message
 
 
 def test_an_error_whose_body_is_cut_still_counts_by_its_status() -> None:

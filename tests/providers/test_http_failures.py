@@ -17,6 +17,7 @@ from heartbit.errors import (
     ContentRefused,
     ContextTooLong,
     InvalidRequest,
+    MalformedReply,
     NetworkFailure,
     Overloaded,
     ProviderError,
@@ -149,6 +150,19 @@ def test_the_provider_s_own_words_are_in_the_message_on_one_line_and_cut() -> No
     assert MAX_DETAIL < len(long) < MAX_DETAIL + 80
 
 
+def test_a_model_nobody_has_says_what_to_check() -> None:
+    said = failure({"error": {"message": "model `m` not found."}}, status=404)
+    hint = "model `m` not found; check base_url and the model's name"
+    assert f"The provider refused the request (HTTP 404: {hint})." == said.message
+
+
+@pytest.mark.parametrize("kind", ADAPTERS)
+def test_a_web_page_in_place_of_a_stream_says_what_to_check(kind: Kind) -> None:
+    page = Raw(headers={"content-type": "text/html"}, body=b"<html>Welcome</html>")
+    with pytest.raises(MalformedReply, match=r"text/html.*; check base_url"):
+        ask(kind, page, stream=True)
+
+
 def test_a_wrong_address_says_what_to_check() -> None:
     with pytest.raises(InvalidRequest, match="HTTP 404: check base_url and the model's name"):
         ask(OpenAIProvider, Raw(status=404, body=b"404 page not found"))
@@ -227,7 +241,7 @@ def test_the_environment_s_key_is_used_for_the_provider_s_own_address(
 
 
 def test_a_server_that_wants_a_key_and_got_none_says_so() -> None:
-    with pytest.raises(AuthenticationFailed, match="none was given; pass api_key"):
+    with pytest.raises(AuthenticationFailed, match=r"none was given; set api_key in \[provider\]"):
         ask(OpenAIProvider, Raw(status=401), key=None)
 
 

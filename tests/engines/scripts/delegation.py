@@ -100,10 +100,11 @@ def _failing(asked: Asked) -> Reply:
 
 
 def _failing_expect(got: Outcome) -> None:
-    assert "=== Agent: ada ===\nError: Max turns (1) exceeded." in str(got.output.result)
+    assert "=== Agent: ada ===\nError: Max turns (1) exceeded; raise" in str(got.output.result)
     assert "=== Agent: bob ===\nfine" in str(got.output.result)
     assert 1000 + 3 * 10 == got.output.usage.input_tokens
-    assert "Error: Max turns (1) exceeded." == got.blackboard["agent:ada"]
+    told = "Error: Max turns (1) exceeded; raise max_turns or give it less to do."
+    assert told == got.blackboard["agent:ada"]
     assert 2 == got.output.tool_calls_made
     assert not got.asked[-1].results[0].get("is_error")
 

@@ -92,7 +92,8 @@ def _sub_run_was_stopped(got: Outcome) -> None:
 def _sub_run_timed_out(got: Outcome) -> None:
     assert 1 == len(got.events(DeadlinePassed, "1/sub/0"))
     assert [] == got.events(DeadlinePassed)
-    told = f"=== Agent: ada ===\nError: The run took longer than {SECONDS:g} seconds."
+    late = f"The run took longer than {SECONDS:g} seconds; give it less to do or more time."
+    told = f"=== Agent: ada ===\nError: {late}"
     assert ("succeeded", told) == (got.output.status, got.output.result)
     assert 30 == got.output.usage.input_tokens
     assert told == got.asked[-1].results[0]["content"]
