@@ -38,7 +38,7 @@ from heartbit.errors import RunStateError, run_error
 from heartbit.loop import BackgroundLoop
 from heartbit.orchestrator import as_prompt
 from heartbit.outbox import CeleryOutbox
-from heartbit.runtime import database_url, load_config
+from heartbit.runtime import database_url, load_config, redis_url
 from heartbit.runtime import journal as process_journal
 from heartbit.stores.journal import Approval, Journal, RunRow
 from heartbit.stores.postgres import PostgresJournal
@@ -195,7 +195,8 @@ class Client:
         Raises:
             ConfigError: it is no offset.
         """
-        return StreamReader(stream_url(self._config), self.journal).follow(run_id, offset or START)
+        url = redis_url(self._config) or LOCAL_REDIS
+        return StreamReader(url, self.journal).follow(run_id, offset or START)
 
     def _below(self, row: RunRow) -> list[RunRow]:
         """The run and everything it has started, parents first."""
@@ -350,13 +351,6 @@ def lend(environ: MutableMapping[str, str], config: Config) -> None:
         environ["HEARTBIT_DATABASE_URL"] = running.database_url
     if config.celery.broker_url is None and running.broker_url:
         environ["CELERY_BROKER_URL"] = running.broker_url
-
-
-def stream_url(config: Config) -> str:
-    """The Redis with the live streams: the broker or the result backend, whichever is one."""
-    addresses = (config.celery.broker_url, config.celery.result_backend)
-    urls = [each.get_secret_value() for each in addresses if each is not None]
-    return next((url for url in urls if url.startswith(("redis", "unix"))), LOCAL_REDIS)
 
 
 def only_waits(tree: Sequence[RunRow]) -> bool:

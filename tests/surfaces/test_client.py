@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import heartbit
-from heartbit.client import Client, RunHandle, decode_output, lend, only_waits, stream_url
+from heartbit.client import Client, RunHandle, decode_output, lend, only_waits
 from heartbit.config import Config, load
 from heartbit.core.agent import AgentDefinition
 from heartbit.core.commands import CallTool, Command
@@ -254,23 +254,6 @@ def test_what_is_configured_is_never_replaced_by_a_running_dev(tmp_path: Path) -
 
 def test_without_a_running_dev_nothing_is_lent(tmp_path: Path) -> None:
     assert {} == lent(tmp_path, CONFIG, running=None)
-
-
-@pytest.mark.parametrize(
-    ("broker", "backend", "url"),
-    [
-        (None, None, "redis://localhost:6379/0"),
-        ("rediss://a/0", "redis://b/0", "rediss://a/0"),
-        ("amqp://a", "redis://b/0", "redis://b/0"),
-        ("amqp://a", None, "redis://localhost:6379/0"),
-    ],
-)
-def test_live_streams_are_in_the_redis_that_is_configured(
-    broker: str | None, backend: str | None, url: str
-) -> None:
-    named = {"CELERY_BROKER_URL": broker, "CELERY_RESULT_BACKEND": backend}
-    environ = {name: value for name, value in named.items() if value}
-    assert url == stream_url(load(None, environ, text=AGENT).config)
 
 
 def test_a_parent_waits_when_all_that_goes_on_below_it_waits(desk: Desk) -> None:

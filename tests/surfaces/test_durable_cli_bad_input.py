@@ -13,21 +13,9 @@ from tests.support.services import DatabaseMaker
 
 NOWHERE = "redis://127.0.0.1:1/0"
 UNKNOWN = "00000000-0000-0000-0000-000000000000"
-OF_A_RUN = [
-    ("status",),
-    ("result",),
-    ("cancel",),
-    ("approve",),
-    ("deny",),
-    ("replay",),
-    ("watch",),
-]
-ASKING = [
-    ("runs",),
-    ("approvals",),
-    ("submit", "say a"),
-    *((verb, UNKNOWN) for (verb,) in OF_A_RUN),
-]
+VERBS = ("status", "result", "cancel", "approve", "deny", "replay", "watch")
+OF_A_RUN = [(verb, UNKNOWN) for verb in VERBS]
+ASKING = [("runs",), ("approvals",), ("submit", "say a"), *OF_A_RUN]
 
 
 def by_name(arguments: tuple[str, ...]) -> str:
