@@ -10,12 +10,18 @@ from typing import Any, Protocol, cast
 from heartbit.core.schema import schema_problem
 from heartbit.core.tools import ToolSpec
 from heartbit.errors import ConfigError
-from heartbit.tools import builtin
 from heartbit.tools.base import Tool
-from heartbit.tools.blackboard import BLACKBOARD_TOOLS
 from heartbit.tools.function import tool as as_tool
 from heartbit.tools.mcp import McpServer
-from heartbit.tools.registry import ToolOptions, load_tool, unique_names, with_options, with_spec
+from heartbit.tools.registry import (
+    ToolOptions,
+    instead_of,
+    load_tool,
+    own_tools,
+    unique_names,
+    with_options,
+    with_spec,
+)
 
 ToolLike = Tool | McpServer | str | Callable[..., Any]
 
@@ -111,11 +117,7 @@ def _with_options(found: Tool, options: Mapping[str, ToolOptions]) -> Tool:
 def _named(reference: str) -> Tool:
     if ":" in reference:
         return load_tool(reference)
-    ours: dict[str, Tool] = {found.spec.name: found for found in BLACKBOARD_TOOLS}
-    ours |= builtin.BUILTIN
+    ours = own_tools()
     if found := ours.get(reference):
         return found
-    raise ConfigError(
-        f"Unknown tool {reference!r}: the built-in tools are {', '.join(sorted(ours))}; "
-        "a Python function is written package.module:function."
-    )
+    raise ConfigError(f"Unknown tool {reference!r}{instead_of(reference, ours)}")

@@ -47,6 +47,17 @@ def _tool_name(name: str) -> str:
     return name
 
 
+def _listed_tool(reference: str) -> str:
+    if ":" in reference:
+        return reference
+    from heartbit.tools.registry import instead_of, own_tools
+
+    known = own_tools()
+    if reference not in known:
+        raise ValueError(f"is no built-in tool: {reference!r}{instead_of(reference, known)}")
+    return reference
+
+
 def _json_schema(schema: dict[str, Any]) -> dict[str, Any]:
     from jsonschema import Draft202012Validator, SchemaError
 
@@ -194,7 +205,7 @@ class AgentTable(LimitsTable):
     """What it is good at; the orchestrator chooses by this."""
     system_prompt: str
     """What it is told."""
-    tools: Many[ToolReference] = ()
+    tools: Many[Annotated[ToolReference, AfterValidator(_listed_tool)]] = ()
     """The only local tools it may use: a built-in (`"read"`), a Python function
     (`"package.module:function"`) or a Celery task (`"celery:task.name"`)."""
     mcp_servers: Many[McpServerTable] = ()

@@ -122,8 +122,14 @@ def remarks(environ: Mapping[str, str]) -> Iterator[str]:
 
 def did_you_mean(word: str, known: set[str]) -> str:
     """The end of a sentence that names the nearest known word; empty when none is near."""
+    near = nearest(word, known)
+    return f"; did you mean {near!r}?" if near else ""
+
+
+def nearest(word: str, known: set[str]) -> str | None:
+    """The known word that `word` is most likely meant to be; None when none is near."""
     from difflib import get_close_matches
 
     near = get_close_matches(word, sorted(known), n=1)
     near += [name for name in sorted(known) if len(word) > 2 and name.startswith(word)]
-    return f"; did you mean {near[0]!r}?" if near else ""
+    return near[0] if near else None

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from heartbit.config.environment import did_you_mean
+from heartbit.config.environment import did_you_mean, nearest
 from heartbit.config.locate import line_of, locate
 from heartbit.config.walk import KeyPath, annotation_at, dotted, fields_in, tables_in
 
@@ -84,7 +84,23 @@ class Draft:
 def explain(error: ValidationError, draft: Draft) -> list[Problem]:
     """The problems pydantic found, in our words, by line."""
     lines = locate(draft.text)
-    return [_problem(detail, draft, lines) for detail in error.errors(include_url=False)]
+    details = error.errors(include_url=False)
+    misspelt = {_meant(each["loc"]) for each in details if each["type"] == "extra_forbidden"}
+    return [
+        _problem(detail, draft, lines)
+        for detail in details
+        if detail["type"] != "missing" or detail["loc"] not in misspelt
+    ]
+
+
+def _meant(path: KeyPath) -> KeyPath:
+    """The path with the known key that its last, unknown one is nearest to."""
+    near = nearest(str(path[-1]), _known(path))
+    return (*path[:-1], near or path[-1])
+
+
+def _known(path: KeyPath) -> set[str]:
+    return {str(name) for name in fields_in(annotation_at(path[:-1]))}
 
 
 def _problem(detail: Any, draft: Draft, lines: dict[KeyPath, int]) -> Problem:
@@ -98,8 +114,7 @@ def _problem(detail: Any, draft: Draft, lines: dict[KeyPath, int]) -> Problem:
 def _sentence(detail: Any, path: KeyPath, draft: Draft) -> str:
     match detail["type"]:
         case "extra_forbidden":
-            known = {str(name) for name in fields_in(annotation_at(path[:-1]))}
-            near = did_you_mean(str(path[-1]), known)
+            near = did_you_mean(str(path[-1]), _known(path))
             return f"unknown key {path[-1]!r} {_place(path[:-1], draft.data)}{near}"
         case "missing":
             remedy = _REMEDIES.get(path, "")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
 from typing import Any
 
 from heartbit.core.messages import Json
@@ -33,6 +34,21 @@ def load_tool(reference: str) -> Tool:
     except ConfigError as error:
         raise ConfigError(f"Tool {reference}: {error.message}") from error
     return with_spec(found, replace(found.spec, ref=f"python:{place}"))
+
+
+def own_tools() -> dict[str, Tool]:
+    """The tools that come with heartbit, by the name an agent's list has them under."""
+    from heartbit.tools.blackboard import BLACKBOARD_TOOLS
+    from heartbit.tools.builtin import BUILTIN
+
+    return {found.spec.name: found for found in (*BLACKBOARD_TOOLS, *BUILTIN.values())}
+
+
+def instead_of(name: str, known: Collection[str]) -> str:
+    """The end of a sentence about a bare `name` that is not `known`: what to write."""
+    if near := get_close_matches(name, known, n=1):
+        return f"; did you mean {near[0]!r}?"
+    return "; a Python function is written package.module:function"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -93,6 +93,10 @@ MISTAKES = [
         "heartbit.toml:1: missing key 'model' in [provider]; name it there, in HEARTBIT_MODEL "
         "or with --model",
     ),
+    (  # one mistake, not also a key that is missing
+        "[provider]\nname = 'openai'\nmodle = 'm'\nbase_url = 'http://localhost:11434/v1'",
+        "heartbit.toml:3: unknown key 'modle' in [provider]; did you mean 'model'?",
+    ),
     ("provider = 1", "heartbit.toml:1: [provider] must be a table, not a whole number"),
     ("[[provider]]", "heartbit.toml:1: [provider] must be a table, not a list"),
     (
@@ -109,6 +113,16 @@ MISTAKES = [
         AGENT + "tools = ['delegate_task']",
         "heartbit.toml:5: entry 1 of 'tools' in [[agents]] 'a' must not be 'delegate_task', "
         "which heartbit itself uses",
+    ),
+    (
+        AGENT + "tools = ['read', 'gerp']",
+        "heartbit.toml:5: entry 2 of 'tools' in [[agents]] 'a' is no built-in tool: 'gerp'; "
+        "did you mean 'grep'?",
+    ),
+    (
+        AGENT + "tools = ['book_room']",
+        "heartbit.toml:5: entry 1 of 'tools' in [[agents]] 'a' is no built-in tool: 'book_room'; "
+        "a Python function is written package.module:function",
     ),
     (
         AGENT + "mcp_servers = ['localhost:8000']",

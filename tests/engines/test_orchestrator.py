@@ -446,7 +446,7 @@ def test_a_tool_that_does_not_exist_is_an_error_before_any_model_call() -> None:
     """A typo costs nothing."""
     provider = saying()
     orchestrator = Orchestrator(provider=provider, agents=[Agent(name="ada", tools=["raed"])])
-    with pytest.raises(ConfigError, match="Unknown tool 'raed'"):
+    with pytest.raises(ConfigError, match=r"Unknown tool 'raed'; did you mean 'read'\?"):
         run(orchestrator)
     assert [] == provider.requests
 
