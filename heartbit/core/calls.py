@@ -44,6 +44,10 @@ OUTCOME_UNKNOWN = (
     "did what it should before you call it again."
 )
 DENIED = "Denied by a human reviewer"
+NOT_AGAIN = (
+    "The outcome of this call is unknown: the process that ran it was lost on the way. It may have "
+    "taken effect, or may still do so. A human reviewer decided not to run it again"
+)
 
 
 def fingerprint(calls: Sequence[ToolCall]) -> str:
@@ -261,10 +265,18 @@ def doubt(state: RunState, command: CallTool) -> ToolReturned | ApprovalRequeste
     """What becomes of a call that must not be repeated blindly, when its worker was lost in it."""
     if command.spec.on_doubt == "tell_model":
         return ToolReturned(step=command.step, content=OUTCOME_UNKNOWN, is_error=True)
-    position = int(command.step.rsplit("/", 1)[1])
-    return ApprovalRequested(
-        step=f"{state.turn}/doubt/{position}", calls=(command.call,), positions=(position,)
-    )
+    position = position_of(command.step)
+    step = _next_question(state, position)
+    return ApprovalRequested(step=step, calls=(command.call,), positions=(position,))
+
+
+def _next_question(state: RunState, position: int) -> str:
+    """A call that a human had run again may be lost again: that is another question."""
+    first, asked = f"{state.turn}/doubt/{position}", state.calls[position].asked
+    if asked != first and not asked.startswith(f"{first}/"):
+        return first
+    times = int(asked.removeprefix(first).removeprefix("/") or 1)
+    return f"{first}/{times + 1}"
 
 
 def park(state: RunState, event: ApprovalRequested) -> RunState:
@@ -309,7 +321,8 @@ def _decided(state: RunState, opened: OpenCall, decision: Decision) -> OpenCall:
         case "edit":
             return _edited(state, opened, decision)
         case "deny":
-            reason = f"{DENIED}: {decision.reason}" if decision.reason else f"{DENIED}."
+            words = NOT_AGAIN if opened.doubt else DENIED
+            reason = f"{words}: {decision.reason}" if decision.reason else f"{words}."
             return replace(opened, fate="refuse", reason=reason)
 
 

@@ -37,10 +37,18 @@ from heartbit.core.run import Progress, follow
 from heartbit.core.state import RunState
 from heartbit.engines.ids import sub_run_id
 from heartbit.engines.leases import Held
-from heartbit.engines.plan import TOOL_QUEUE, Keeper, Plan, RunPlace, first_steps, plan_outcome
+from heartbit.engines.plan import (
+    TOOL_QUEUE,
+    Keeper,
+    Plan,
+    RunPlace,
+    first_steps,
+    has_sub_runs,
+    plan_outcome,
+)
 from heartbit.errors import BoardConflict, LeaseLost, RunNotFound, WorkersLost
 from heartbit.stores.journal import Journal, Transaction
-from heartbit.stores.records import Claim, ExpiredStep, NewRun, Opened, RunRow
+from heartbit.stores.records import Appended, Claim, ExpiredStep, NewRun, Opened, RunRow
 
 CACHED_RUNS = 512
 EMPTY: Mapping[str, Command] = MappingProxyType({})
@@ -90,6 +98,7 @@ class Done:
 
 Work = Callable[[Command, RunState, RunPlace, Held], Done]
 Announce = Callable[[RunPlace, Plan], None]
+_Written = tuple[RunPlace, Plan]
 
 
 class DurableEngine:
@@ -152,7 +161,7 @@ class DurableEngine:
         if claim.why_not == "unknown":
             raise RunNotFound(f"There is no step {step!r} of a run {run_id!r}.")
         progress = follow(known, claim.events)
-        if claim.why_not in ("external", "in_doubt") and may_be_begun_again(progress.state, step):
+        if claim.why_not == "external" and may_be_begun_again(progress.state, step):
             claim = self._claim(run_id, step, progress, doubt=claim.attempt)
             progress = follow(progress, claim.events)
         place = self._place(run_id)
@@ -175,10 +184,20 @@ class DurableEngine:
         if lost.fate == "in_doubt" and isinstance(command, CallTool):
             event = doubt(progress.state, command)
         else:
+            progress = self._without_sub_runs(place, progress)
             reason = f"Every worker that did step {lost.step} was lost: it seems to kill them."
             usage = progress.state.usage
             event = RunFailed(code=WorkersLost.code, message=reason, usage=usage)
         self._record(place, progress, event, step=lost.step, attempt=lost.attempt, verdict=True)
+
+    def _without_sub_runs(self, place: RunPlace, progress: Progress) -> Progress:
+        """The run once its sub-runs have ended, also those that come after one another."""
+        before = 0
+        while progress.seq > before and has_sub_runs(progress):
+            before = progress.seq
+            self._stop_sub_runs(place, progress)
+            progress = self.progress(place.run_id)
+        return progress
 
     def send_again(self, run_id: str, step: str, queue: str) -> None:
         """Send a step whose message is lost."""
@@ -187,9 +206,9 @@ class DurableEngine:
 
     def begin_again(self, run_id: str, step: str) -> None:
         """Send a call in doubt that a human wants run again."""
-        state = self.progress(run_id).state
-        command = self.progress(run_id).commands.get(step)
-        if isinstance(command, CallTool) and may_be_begun_again(state, step):
+        progress = self.progress(run_id)
+        command = progress.commands.get(step)
+        if isinstance(command, CallTool) and may_be_begun_again(progress.state, step):
             self.send_again(run_id, step, command.spec.queue or TOOL_QUEUE)
 
     def empty_queues(self) -> Sequence[str]:
@@ -324,44 +343,41 @@ class DurableEngine:
                 keeper=keeper,
             )
             try:
-                behind = self._append(place, plan)
+                appended, written = self._append(place, plan)
             except LeaseLost:
                 return None
-            if behind is None:
-                self._cache.put(place.run_id, plan.after)
-                if self._announce is not None:
-                    self._announce(place, plan)
-                self._send(place, plan)
+            if appended.ok:
+                for where, each in written:
+                    self._committed(where, each)
                 return plan
-            if not behind:
+            if appended.ended:
                 return None
-            progress = follow(progress, behind)
+            progress = follow(progress, appended.behind)
             if progress.state.ended or (step is not None and step not in progress.commands):
                 return None
 
-    def _append(self, place: RunPlace, plan: Plan) -> Sequence[Event] | None:
-        """None: it is in the journal. Otherwise the events in between; none if the run is over."""
+    def _append(self, place: RunPlace, plan: Plan) -> tuple[Appended, Sequence[_Written]]:
+        """Whether it fitted, and everything that is in the journal if it did."""
         if plan.after.state.ended and place.parent_run_id is not None:
             return self._append_to_both(place, plan)
-        appended = self._journal.append(plan.append)
-        return None if appended.ok else appended.behind
+        return self._journal.append(plan.append), [(place, plan)]
 
-    def _append_to_both(self, place: RunPlace, plan: Plan) -> Sequence[Event] | None:
+    def _append_to_both(self, place: RunPlace, plan: Plan) -> tuple[Appended, Sequence[_Written]]:
         """The end of a sub-run and what it means to its parent, in one transaction."""
         parent_id, step = place.parent_run_id, place.step_in_parent
         assert parent_id is not None  # noqa: S101 - _append has looked
         assert step is not None  # noqa: S101 - a run with a parent has its step
+        written: list[_Written] = [(place, plan)]
         with self._journal.transaction() as transaction:
             appended = transaction.append(plan.append)
-            if not appended.ok:
-                return appended.behind
-            event = _sub_run_finished(step, place.run_id, plan.after.state)
-            self._append_to_parent(transaction, parent_id, step, event)
-        return None
+            if appended.ok:
+                event = _sub_run_finished(step, place.run_id, plan.after.state)
+                written += self._append_to_parent(transaction, parent_id, step, event)
+        return appended, written
 
     def _append_to_parent(
         self, transaction: Transaction, parent_id: str, step: str, event: SubRunFinished
-    ) -> None:
+    ) -> Sequence[_Written]:
         # Read on the same connection: a second one from the pool could be waited for in a circle.
         known = self._cache.get(parent_id)
         progress = follow(known, transaction.events(parent_id, known.seq if known else 0))
@@ -369,13 +385,24 @@ class DurableEngine:
         while not progress.state.ended and step in progress.commands:
             plan = plan_outcome(place, progress, event, step=step, attempt=0)
             appended = transaction.append(plan.append)
-            if appended.ok or not appended.behind:
-                return
+            if appended.ok:
+                return [(place, plan)]
+            if appended.ended:
+                break
             progress = follow(progress, appended.behind)
+        return []
+
+    def _committed(self, place: RunPlace, plan: Plan) -> None:
+        """Once it is committed: tell whoever listens, and send what it calls for."""
+        self._cache.put(place.run_id, plan.after)
+        if self._announce is not None:
+            self._announce(place, plan)
+        self._send(place, plan)
 
     def _send(self, place: RunPlace, plan: Plan) -> None:
         agent = plan.after.state.definition.name
-        pending = [s.step for s in plan.append.steps if s.state == "pending"]
+        # A step with a delay is somebody else's to send: the body of a chord, and then the sweep.
+        pending = [s.step for s in plan.append.steps if s.state == "pending" and not s.delay]
         self._dispatch(place, agent, pending, plan.after.commands)
         subs = [run.run_id for run in plan.append.runs]
         if subs:
@@ -449,6 +476,8 @@ def _place_of(row: RunRow) -> RunPlace:
         root_run_id=row.root_run_id,
         parent_run_id=row.parent_run_id,
         step_in_parent=row.step_in_parent,
+        tenant_id=row.tenant_id,
+        user_id=row.user_id,
     )
 
 

@@ -126,13 +126,17 @@ def _settled(after: Progress, queued: Sequence[Event]) -> list[Event]:
     The end waits for the sub-runs under way: it tells what they have used.
     """
     waiting = {event.step for event in queued}
-    under_way = any(isinstance(c, StartSubRun) for c in after.commands.values())
-    kinds = RefuseCall | AskApproval if under_way else RefuseCall | AskApproval | Finish
+    kinds = RefuseCall | AskApproval if has_sub_runs(after) else RefuseCall | AskApproval | Finish
     return [
         settle(command, after.state)
         for step, command in after.commands.items()
         if isinstance(command, kinds) and step not in waiting
     ]
+
+
+def has_sub_runs(progress: Progress) -> bool:
+    """Whether sub-runs are under way."""
+    return any(isinstance(command, StartSubRun) for command in progress.commands.values())
 
 
 def _approval(events: Sequence[Event], state: RunState) -> NewApproval | None:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, cast
 from pydantic import Field, TypeAdapter, ValidationError
 
 from heartbit.core.agent import AgentDefinition, as_json
-from heartbit.core.events import Decision, Event, RunStarted
+from heartbit.core.events import RULES_VERSION, Decision, Event, RunStarted
 from heartbit.core.messages import Json, ToolCall
 from heartbit.errors import JournalError
 
@@ -64,7 +64,8 @@ def decode_event(stored: str | Json, version: int = VERSION) -> Event:
     """The event that `encode_event` of this or an older version wrote, as text or parsed.
 
     Raises:
-        JournalError: it was written by a newer heartbit, or it is no event.
+        JournalError: it was written by a newer heartbit, starts a run by newer rules, or is no
+            event.
     """
     if version > VERSION:
         raise JournalError(
@@ -73,6 +74,12 @@ def decode_event(stored: str | Json, version: int = VERSION) -> Event:
         )
     try:
         value = json.loads(stored) if isinstance(stored, str) else stored
-        return _adapter().validate_python(value)
+        event = _adapter().validate_python(value)
     except (ValidationError, ValueError) as error:
         raise JournalError(f"The journal has an event that cannot be read: {error}") from error
+    if isinstance(event, RunStarted) and event.rules_version > RULES_VERSION:
+        raise JournalError(
+            f"The run goes by rules of version {event.rules_version}, and this heartbit knows up "
+            f"to {RULES_VERSION}: upgrade it."
+        )
+    return event

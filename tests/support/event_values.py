@@ -11,6 +11,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from heartbit.core.agent import AgentDefinition
+from heartbit.core.events import RULES_VERSION, RunStarted
 from tests.support.journals import SOLO
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=8)
@@ -54,4 +55,6 @@ def _dataclass(kind: type) -> st.SearchStrategy[Any]:
     members = {name: values_of(hints[name]) for name in names}
     if kind is AgentDefinition:  # the hierarchy is flat
         members["delegates"] = st.just(()) | st.just((SOLO,))
+    if kind is RunStarted:  # others are refused
+        members["rules_version"] = st.integers(max_value=RULES_VERSION)
     return st.builds(kind, **members)
