@@ -105,6 +105,7 @@ def test_importing_the_tasks_makes_no_app() -> None:
     assert "0 None None False" == python(code)
 
 
+@pytest.mark.slow
 def test_a_program_without_an_app_gets_ours() -> None:
     """`run_agent.delay()` of a plain script goes where heartbit.toml says, from any thread."""
     code = (
@@ -115,6 +116,7 @@ def test_a_program_without_an_app_gets_ours() -> None:
     assert "heartbit\nheartbit" == python(code)
 
 
+@pytest.mark.slow
 def test_a_thread_of_a_host_gets_the_hosts_app() -> None:
     """Celery's current app is known only to the thread that made it."""
     code = (

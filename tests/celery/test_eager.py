@@ -45,11 +45,13 @@ def test_apply_runs_here() -> None:
     assert "B hi" == python(PROGRAM + code)
 
 
+@pytest.mark.slow
 def test_a_direct_call_runs_here() -> None:
     """As of any Celery task."""
     assert "A hi" == python(PROGRAM + "print(run_agent('hi', agent='a')['result'])")
 
 
+@pytest.mark.slow
 def test_always_eager_runs_a_whole_chain_here() -> None:
     """For the tests of a host application."""
     code = (

@@ -147,6 +147,7 @@ def test_a_reader_gets_every_event_once_and_in_order(valkey: str, bursts: list[l
     assert (ROOT, "run_finished") == (given[-1]["run_id"], given[-1]["type"])
 
 
+@pytest.mark.slow
 @on_one_server
 @given(bursts=bursts, pauses=st.lists(st.integers(1, 6), max_size=6))
 def test_a_reader_that_comes_back_gets_every_event_once(
@@ -158,6 +159,7 @@ def test_a_reader_that_comes_back_gets_every_event_once(
     assert is_in_order(given)
 
 
+@pytest.mark.slow
 @on_one_server
 @given(bursts=lossy, pauses=st.lists(st.integers(1, 6), max_size=6))
 def test_a_reader_that_comes_back_after_a_loss_misses_nothing(
@@ -170,6 +172,7 @@ def test_a_reader_that_comes_back_after_a_loss_misses_nothing(
     assert all(map(is_in_order, visits))
 
 
+@pytest.mark.slow
 @on_one_server
 @given(bursts=lossy)
 def test_the_text_of_a_turn_is_a_prefix_of_what_was_said(

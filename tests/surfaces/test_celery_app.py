@@ -33,6 +33,7 @@ def test_celery_finds_the_app_by_the_name_of_the_package() -> None:
     assert "heartbit" == python(code)
 
 
+@pytest.mark.slow
 def test_celery_app_py_is_the_same_app() -> None:
     """The file at the top of the repository is only another door."""
     code = "import celery_app, heartbit.celery; print(celery_app.app is heartbit.celery.app)"
@@ -103,6 +104,7 @@ def test_every_explained_setting_has_its_reason() -> None:
     assert known == {re.split(" =|: ", line.strip())[0] for line in bare}
 
 
+@pytest.mark.slow
 def test_settings_of_an_own_module_win() -> None:
     """$HEARTBIT_CELERY_CONFIG names it; what it does not say stays."""
     code = (
@@ -114,6 +116,7 @@ def test_settings_of_an_own_module_win() -> None:
     assert "7 True" == python(code)
 
 
+@pytest.mark.slow
 def test_broker_and_results_are_taken_from_heartbit_toml(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

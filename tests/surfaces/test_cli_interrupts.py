@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.command_line import SECONDS, configure, environment, heartbit, send, start
+from tests.support.marks import slow
 from tests.support.model_server import Call, Gate, ModelServer, Raw, Reply
 from tests.support.model_wires import stream_events
 from tests.support.repository import ROOT
@@ -84,6 +85,7 @@ def test_a_second_interrupt_ends_at_once(tmp_path: Path) -> None:
     assert 3 == code
 
 
+@pytest.mark.slow
 def test_an_interrupt_before_the_run_has_begun_is_a_cancelled_run(tmp_path: Path) -> None:
     """An MCP server that never answers keeps the run from opening."""
     with ModelServer(lambda request: HANGING) as server:
@@ -149,7 +151,7 @@ def test_an_interrupt_after_the_end_changes_nothing(tmp_path: Path) -> None:
     assert "Traceback" not in done.err
 
 
-@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", ">&- 2>&- <&-"])
+@pytest.mark.parametrize("closed", [">&- 2>&- <&-", *slow(">&-", "2>&-", "<&-")])
 def test_a_closed_stream_is_no_reason_to_fail(tmp_path: Path, closed: str) -> None:
     """As a supervisor may start us."""
     with ModelServer(["Done."]) as server:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.command_line import configure, heartbit
+from tests.support.marks import slow
 from tests.support.model_server import Call, ModelServer, Raw, Recorded, Reply, json_answer
 from tests.support.model_wires import stream_events
 
@@ -130,7 +131,9 @@ def test_a_dash_reads_the_prompt_from_stdin(tmp_path: Path) -> None:
     assert "Größe\\nof the file?" in sent
 
 
-@pytest.mark.parametrize("words", [["Compare three"], ["Compare", "three"], ["Go", "-", "now"]])
+@pytest.mark.parametrize(
+    "words", [["Go", "-", "now"], *slow(["Compare three"], ["Compare", "three"])]
+)
 def test_words_without_a_command_are_a_prompt(tmp_path: Path, words: list[str]) -> None:
     """Several words, or one argument with a blank."""
     with ModelServer(["Compared."]) as server:

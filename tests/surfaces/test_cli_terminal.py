@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.command_line import SECONDS, Terminal, configure, render
+from tests.support.marks import slow
 from tests.support.model_server import Call, Gate, ModelServer, Raw, Recorded, Reply
 from tests.support.model_wires import stream_events
 
@@ -128,7 +129,7 @@ def ask(folder: Path, *answers: str, calls: tuple[Call, ...] = (REMOVE,)) -> tup
     return terminal, server.requests[1].json["messages"][-1]["content"]
 
 
-@pytest.mark.parametrize("answer", ["a\n", "A\n", "yes\n", " approve \n"])
+@pytest.mark.parametrize("answer", ["a\n", *slow("A\n", "yes\n", " approve \n")])
 def test_an_approved_call_runs(tmp_path: Path, answer: str) -> None:
     """What is asked about is exactly what runs: agent, tool and arguments are shown."""
     terminal, _ = ask(tmp_path, answer)
@@ -138,7 +139,7 @@ def test_an_approved_call_runs(tmp_path: Path, answer: str) -> None:
     assert not (tmp_path / "note.txt").exists()
 
 
-@pytest.mark.parametrize("answer", ["d\n", "deny we need it\n", "no\n", "n\n"])
+@pytest.mark.parametrize("answer", ["deny we need it\n", *slow("d\n", "no\n", "n\n")])
 def test_a_denied_call_does_not_run_and_the_model_reads_why(tmp_path: Path, answer: str) -> None:
     """The run goes on without it."""
     terminal, results = ask(tmp_path, answer)
@@ -149,7 +150,9 @@ def test_a_denied_call_does_not_run_and_the_model_reads_why(tmp_path: Path, answ
         assert "we need it" in results[0]["content"]
 
 
-@pytest.mark.parametrize("answer", ["\n", "ok\n", "\x1b[A\n", "a rm it\n", "e {\n", "e [1]\n"])
+@pytest.mark.parametrize(
+    "answer", ["a rm it\n", *slow("\n", "ok\n", "\x1b[A\n", "e {\n", "e [1]\n")]
+)
 def test_an_unclear_answer_is_asked_again(tmp_path: Path, answer: str) -> None:
     """Nothing is approved by accident."""
     terminal, _ = ask(tmp_path, answer, "d\n")

@@ -75,6 +75,7 @@ def test_valkey_evicts_nothing_and_writes_down_everything(server_directory: Path
         assert {"appendonly": "yes"} == client.config_get("appendonly")
 
 
+@pytest.mark.slow
 @KINDS
 def test_a_second_start_finds_the_data(server_directory: Path, kind: Kind) -> None:
     """Below a path with blanks and letters of other languages, under the same password."""
@@ -185,6 +186,7 @@ def test_a_server_that_does_not_run_has_no_url(server_directory: Path) -> None:
         _ = EmbeddedValkey(server_directory).url
 
 
+@pytest.mark.slow
 @KINDS
 def test_settings_in_the_environment_are_not_the_servers(
     server_directory: Path, kind: Kind, monkeypatch: pytest.MonkeyPatch

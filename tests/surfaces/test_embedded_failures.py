@@ -107,6 +107,7 @@ def test_broken_files_of_valkey_show_the_end_of_its_log(server_directory: Path) 
     assert got.endswith(f"(its log is {server_directory / 'valkey.log'}).")
 
 
+@pytest.mark.slow
 @KINDS
 def test_a_port_taken_at_the_last_moment_is_exchanged(server_directory: Path, kind: Kind) -> None:
     """Whoever was faster keeps it."""
@@ -127,6 +128,7 @@ def test_whoever_took_the_port_is_not_told_the_password(server_directory: Path) 
                 taken.accept()
 
 
+@pytest.mark.slow
 @KINDS
 def test_when_every_port_is_taken_the_reason_is_said(server_directory: Path, kind: Kind) -> None:
     """After a few of them; it is not tried for ever."""
