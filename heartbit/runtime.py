@@ -113,13 +113,14 @@ class Runtime:
         self._streams.publish_events(place.root_run_id, entries)
 
     def _work(self, command: Command, state: RunState, place: RunPlace, held: Held) -> Done:
-        if not self._tools:
-            self.resolve("orchestrator")
+        if isinstance(command, CallTool) and command.spec.ref not in self._tools:
+            self.resolve("orchestrator")  # that is to say: the tools of all agents
+        self.leases.check(held)
         boards = StepBoards(self._boards) if writes_boards(command) else None
         outside = self._outside(state, place, held, boards or self._boards)
         future = self._loop.submit(perform(command, state, outside))
         try:
-            with self.leases.held(held, future.cancel):
+            with self.leases.held(held, future.cancel, seconds=time_limit(command, state)):
                 event = future.result()
         except CancelledError:
             raise LeaseLost from None
@@ -174,6 +175,13 @@ def writes_boards(command: Command) -> bool:
     return isinstance(command, CallTool) and command.spec.effect == "transactional"
 
 
+def time_limit(command: Command, state: RunState) -> float | None:
+    """After how many seconds a step hangs that has not ended by itself; a model call never does."""
+    if not isinstance(command, CallTool):
+        return None
+    return command.spec.timeout_seconds or state.definition.tool_timeout_seconds
+
+
 async def _never(command: object) -> Event | None:
     raise AssertionError("a sub-run of the durable engine is a run of its own")
 
@@ -210,8 +218,8 @@ def database_url(config: Config) -> str:
     """
     if config.database.url is None:
         raise ConfigError(
-            "Durable runs need a PostgreSQL database: set [database] url in heartbit.toml, or "
-            "$DATABASE_URL."
+            "Durable runs need a PostgreSQL database: start one with `heartbit dev`, or set url in "
+            "[database] or $HEARTBIT_DATABASE_URL."
         )
     return config.database.url.get_secret_value()
 
