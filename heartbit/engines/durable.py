@@ -46,7 +46,7 @@ from heartbit.engines.plan import (
     has_sub_runs,
     plan_outcome,
 )
-from heartbit.errors import BoardConflict, LeaseLost, RunNotFound, WorkersLost
+from heartbit.errors import BoardConflict, ConfigError, LeaseLost, RunNotFound, WorkersLost
 from heartbit.stores.journal import Journal, Transaction
 from heartbit.stores.records import Appended, Claim, ExpiredStep, NewRun, Opened, RunRow
 
@@ -156,7 +156,7 @@ class DurableEngine:
         Raises:
             RunNotFound: there is no such step.
         """
-        known = self._cache.get(run_id)
+        known, since = self._cache.get(run_id), self._clock()
         claim = self._claim(run_id, step, known)
         if claim.why_not == "unknown":
             raise RunNotFound(f"There is no step {step!r} of a run {run_id!r}.")
@@ -170,9 +170,8 @@ class DurableEngine:
         elif claim.why_not is not None:
             self._refused(place, progress, claim, step)
         elif command := progress.commands.get(step):
-            held = Held(run_id=run_id, step=step, attempt=claim.attempt)
-            with suppress(LeaseLost):
-                self._go_on(place, progress, command, held)
+            held = Held(run_id=run_id, step=step, attempt=claim.attempt, since=since)
+            self._go_on(place, progress, command, held)
 
     def judge(self, lost: ExpiredStep) -> None:
         """Decide about a step whose worker was lost and that cannot simply be done again."""
@@ -277,7 +276,15 @@ class DurableEngine:
         Nothing that writes to a blackboard does anything besides: it had not happened.
         """
         while True:
-            done = self._work(command, progress.state, place, held)
+            try:
+                done = self._work(command, progress.state, place, held)
+            except LeaseLost:
+                return None
+            except ConfigError:  # nothing was begun: another worker may have what is missing here
+                self._journal.release(
+                    held.run_id, held.step, held.attempt, delay=self._lease_seconds
+                )
+                raise
             with suppress(BoardConflict, LeaseLost):
                 return self._record(
                     place,

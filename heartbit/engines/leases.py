@@ -2,32 +2,38 @@
 
 A thread of its own renews them all with one statement every third of a lease. It depends on
 nothing that a step could block: neither the asyncio loop, nor the pool that steps use. A step whose
-lease is lost is cancelled; if nothing could be renewed for a whole lease, by the monotonic clock,
-then every lease is taken for lost, because another process may hold it by now.
+lease is lost is cancelled. A second thread looks after the first: what was not renewed for a whole
+lease, by the monotonic clock, is taken for lost, because another process may hold it by now. That
+holds while the store does not answer at all, too.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from heartbit.errors import JournalError
+from heartbit.errors import JournalError, LeaseLost
 
 _logger = logging.getLogger("heartbit.leases")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Held:
-    """A step that this process holds, by the number of its attempt."""
+    """A step that this process holds, by the number of its attempt.
+
+    `since` is a monotonic time at which the lease had not begun yet; None stands for now.
+    """
 
     run_id: str
     step: str
     attempt: int
+    since: float | None = field(default=None, compare=False)
 
 
 class LeaseStore(Protocol):
@@ -35,6 +41,15 @@ class LeaseStore(Protocol):
 
     def extend_leases(self, held: Sequence[Held], lease_seconds: float) -> Sequence[Held]:
         """Extend what is still held, and say which that is."""
+
+
+@dataclass(kw_only=True, slots=True)
+class _Lease:
+    """When a lease was renewed last, until when it is, and how its step is cancelled."""
+
+    renewed_at: float
+    until: float
+    cancel: Callable[[], object]
 
 
 class Leases:
@@ -51,18 +66,35 @@ class Leases:
         self._lease_seconds = lease_seconds
         self._clock = clock
         self._lock = threading.Lock()
-        self._held: dict[Held, Callable[[], object]] = {}
-        self._renewed_at = clock()
+        self._held: dict[Held, _Lease] = {}
         self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
+
+    def check(self, held: Held) -> None:
+        """Ask before an effect is begun: a process that was frozen has lost what it had claimed.
+
+        Raises:
+            LeaseLost: the lease has run out by now.
+        """
+        if held.since is not None and self._clock() - held.since >= self._lease_seconds:
+            raise LeaseLost
 
     @contextmanager
-    def held(self, held: Held, cancel: Callable[[], object]) -> Iterator[None]:
-        """Keep a lease while the block runs; if it is lost, another thread calls `cancel`."""
+    def held(
+        self, held: Held, cancel: Callable[[], object], *, seconds: float | None = None
+    ) -> Iterator[None]:
+        """Keep a lease while the block runs; if it is lost, another thread calls `cancel`.
+
+        A block that takes longer than `seconds` hangs: its lease is not renewed any more.
+        """
+        now = self._clock()
+        lease = _Lease(
+            renewed_at=now if held.since is None else held.since,
+            until=math.inf if seconds is None else now + seconds,
+            cancel=cancel,
+        )
         with self._lock:
-            if not self._held:
-                self._renewed_at = self._clock()
-            self._held[held] = cancel
+            self._held[held] = lease
             self._start()
         try:
             yield
@@ -72,40 +104,58 @@ class Leases:
 
     def renew(self) -> None:
         """Extend every lease once, and cancel what is lost."""
+        now = self._clock()
         with self._lock:
-            held = tuple(self._held)
+            held = [each for each, lease in self._held.items() if now <= lease.until]
         if not held:
             return
         try:
             kept = frozenset(self._store.extend_leases(held, self._lease_seconds))
         except JournalError as error:
             _logger.warning("The leases could not be renewed: %s", error)
-            self._give_up_if_too_late(held)
             return
-        self._renewed_at = self._clock()
+        with self._lock:
+            for each in kept & self._held.keys():
+                self._held[each].renewed_at = now
         self._cancel([each for each in held if each not in kept])
+
+    def give_up(self) -> None:
+        """Cancel what was not renewed for a whole lease."""
+        now = self._clock()
+        with self._lock:
+            late = [h for h, x in self._held.items() if now - x.renewed_at >= self._lease_seconds]
+        self._cancel(late)
 
     def stop(self) -> None:
         """End the renewal; what is still held runs out by itself."""
         self._stopping.set()
-        if self._thread is not None:
-            self._thread.join()
-
-    def _give_up_if_too_late(self, held: Sequence[Held]) -> None:
-        if self._clock() - self._renewed_at >= self._lease_seconds:
-            self._cancel(held)
+        with self._lock:
+            threads = tuple(self._threads)
+        for thread in threads:
+            thread.join()
 
     def _cancel(self, lost: Sequence[Held]) -> None:
         with self._lock:
-            cancels = [c for each in lost if (c := self._held.pop(each, None)) is not None]
-        for cancel in cancels:
-            cancel()
+            leases = [x for each in lost if (x := self._held.pop(each, None)) is not None]
+        for lease in leases:
+            lease.cancel()
 
     def _start(self) -> None:
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._serve, name="heartbit-leases", daemon=True)
-            self._thread.start()
+        if self._threads:
+            return
+        for work, pause in ((self.renew, 3), (self.give_up, 10)):
+            each = threading.Thread(
+                target=self._serve,
+                args=(work, self._lease_seconds / pause),
+                name=f"heartbit-leases-{work.__name__}",
+                daemon=True,
+            )
+            self._threads.append(each)
+            each.start()
 
-    def _serve(self) -> None:
-        while not self._stopping.wait(self._lease_seconds / 3):
-            self.renew()
+    def _serve(self, work: Callable[[], None], pause: float) -> None:
+        while not self._stopping.wait(pause):
+            try:
+                work()
+            except Exception:  # without this thread every lease would be lost
+                _logger.exception("Keeping the leases failed and will be tried again")

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 from heartbit.core.events import ApprovalResolved, Decision
 from heartbit.engines.durable import DurableEngine
@@ -21,7 +22,7 @@ from heartbit.stores.records import Approval, DueTimer, ExpiredStep, UnsentStep
 
 SWEEP = "recovery"
 EVERY_SECONDS = 1.0
-BATCH = 100
+BATCH, BATCHES = 100, 20
 NOBODY_ANSWERED = "nobody answered in time"
 
 T = TypeVar("T")
@@ -40,14 +41,12 @@ class Sweep:
         """Sweep, if nobody has done so within the last second."""
         if not self._journal.admit_sweep(SWEEP, every_seconds=EVERY_SECONDS):
             return False
-        again = self._lease_seconds
-        _each(self._expired, self._journal.expired_steps(limit=BATCH, again_seconds=again))
-        unsent = self._journal.unsent_steps(
-            limit=BATCH, again_seconds=again, empty_queues=self._engine.empty_queues()
-        )
-        _each(self._unsent, unsent)
-        _each(self._due, self._journal.due_timers(limit=BATCH, again_seconds=again))
-        _each(self._engine.publish, self._journal.unpublished(limit=BATCH, again_seconds=again))
+        found: dict[str, Any] = {"limit": BATCH, "again_seconds": self._lease_seconds}
+        _all(self._expired, partial(self._journal.expired_steps, **found))
+        empty = self._engine.empty_queues()
+        _all(self._unsent, partial(self._journal.unsent_steps, **found, empty_queues=empty))
+        _all(self._due, partial(self._journal.due_timers, **found))
+        _all(self._engine.publish, partial(self._journal.unpublished, **found))
         return True
 
     def _expired(self, step: ExpiredStep) -> None:
@@ -107,15 +106,24 @@ def resolution(approval: Approval, decisions: tuple[Decision, ...]) -> ApprovalR
     )
 
 
-def _each(work: Callable[[T], None], found: Iterable[T]) -> None:
+def _all(work: Callable[[T], None], find: Callable[[], Sequence[T]]) -> None:
+    """Batch after batch: a worker that is lost may have held more steps than one batch has."""
+    for _ in range(BATCHES):
+        found = find()
+        for each in found:
+            _look_after(work, each)
+        if len(found) < BATCH:
+            return
+
+
+def _look_after(work: Callable[[T], None], each: T) -> None:
     """One run that cannot be looked after keeps nobody from looking after the others."""
-    for each in found:
-        try:
-            work(each)
-        except HeartbitError as error:
-            _logger.warning("The sweep could not look after %s: %s", each, error.message)
-        except Exception:
-            _logger.exception("The sweep could not look after %s", each)
+    try:
+        work(each)
+    except HeartbitError as error:
+        _logger.warning("The sweep could not look after %s: %s", each, error.message)
+    except Exception:
+        _logger.exception("The sweep could not look after %s", each)
 
 
 class SweepThread:
