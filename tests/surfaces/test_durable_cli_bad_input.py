@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.command_line import Done, heartbit
 from tests.support.durable_agents import CONFIG, addresses
+from tests.support.marks import slow
 from tests.support.services import DatabaseMaker
 
 NOWHERE = "redis://127.0.0.1:1/0"
@@ -43,7 +44,7 @@ def alone(tmp_path: Path) -> dict[str, str]:
     return {"XDG_STATE_HOME": str(tmp_path / "state")}
 
 
-@pytest.mark.parametrize("arguments", OF_A_RUN, ids=by_name)
+@pytest.mark.parametrize("arguments", [OF_A_RUN[0], *slow(*OF_A_RUN[1:])], ids=by_name)
 def test_an_unknown_run_is_exit_code_1(
     arguments: tuple[str, ...], folder: Path, postgres: str
 ) -> None:
@@ -56,7 +57,7 @@ def test_what_can_be_no_run_id_is_an_unknown_run(folder: Path, postgres: str) ->
     assert "error: There is no run nonsense." == told(done, 1)
 
 
-@pytest.mark.parametrize("arguments", [*ASKING, ("migrate",)], ids=by_name)
+@pytest.mark.parametrize("arguments", [("migrate",), ASKING[0], *slow(*ASKING[1:])], ids=by_name)
 def test_without_a_database_it_is_exit_code_2(
     arguments: tuple[str, ...], folder: Path, alone: dict[str, str]
 ) -> None:
@@ -82,6 +83,7 @@ def test_a_database_that_cannot_be_reached_is_one_sentence(folder: Path) -> None
     assert "hush" not in sentence
 
 
+@pytest.mark.slow
 def test_a_database_without_our_tables_says_to_migrate(
     folder: Path, make_database: DatabaseMaker
 ) -> None:
@@ -90,6 +92,7 @@ def test_a_database_without_our_tables_says_to_migrate(
         assert "heartbit migrate" in told(heartbit(*arguments, cwd=folder, env=env), 1)
 
 
+@pytest.mark.slow
 def test_migrate_applies_what_is_missing_and_says_so(
     folder: Path, make_database: DatabaseMaker
 ) -> None:
@@ -104,6 +107,7 @@ def test_migrate_applies_what_is_missing_and_says_so(
     assert 0 == heartbit("migrate", "--check", cwd=folder, env=env).code
 
 
+@pytest.mark.slow
 def test_an_unknown_agent_is_exit_code_2_and_leaves_no_run(folder: Path, postgres: str) -> None:
     env = addresses(postgres, NOWHERE)
     done = heartbit("submit", "say a", "--agent", "nobody", cwd=folder, env=env)
@@ -116,6 +120,7 @@ def test_a_prompt_that_is_none_is_exit_code_2(prompt: str, folder: Path, postgre
     told(heartbit("submit", prompt, cwd=folder, env=addresses(postgres, NOWHERE)), 2)
 
 
+@pytest.mark.slow
 def test_an_offset_that_is_none_is_exit_code_2(folder: Path, postgres: str) -> None:
     env = addresses(postgres, NOWHERE)
     flags = ("--agent", "saver", "--json")
@@ -124,6 +129,7 @@ def test_an_offset_that_is_none_is_exit_code_2(folder: Path, postgres: str) -> N
     assert "'yesterday' is no offset" in told(done, 2)
 
 
+@pytest.mark.slow
 def test_the_doctor_says_what_is_missing_and_the_remedy(
     folder: Path, make_database: DatabaseMaker
 ) -> None:
@@ -135,6 +141,7 @@ def test_the_doctor_says_what_is_missing_and_the_remedy(
     assert "broker_url" in lines[1 + find(lines, "fail  broker")]
 
 
+@pytest.mark.slow
 def test_the_doctor_goes_on_without_a_database(
     folder: Path, alone: dict[str, str], valkey: str
 ) -> None:

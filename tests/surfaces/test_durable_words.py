@@ -16,9 +16,9 @@ from heartbit.cli.checks import (
     visibility_finding,
     worker_findings,
 )
-from heartbit.cli.turns import turn_lines
 from heartbit.cli.inspect import first_numbers
 from heartbit.cli.overview import approval_json, approval_lines, run_lines
+from heartbit.cli.turns import turn_lines
 from heartbit.core.messages import Json, ToolCall
 from heartbit.stores.health import ServerFacts
 from heartbit.stores.records import Approval, RunRow
