@@ -30,7 +30,6 @@ TAKE_UP = """
 local seq = tonumber(redis.call('HGET', KEYS[1], ARGV[1]) or '0')
 for i = 3, #ARGV, 3 do
     local number = tonumber(ARGV[i])
-    if number > seq + 1 then break end
     if number == seq + 1 then
         redis.call('HSET', KEYS[1], ARGV[i + 1], ARGV[i + 2], ARGV[1], ARGV[i])
         seq = number

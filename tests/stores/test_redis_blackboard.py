@@ -144,7 +144,6 @@ def test_a_flush_between_a_look_and_taking_up_leaves_no_hole(
     write(boards, "early", "kept")
     decider.after = client.flushall
     write(boards, "late", "kept")  # its copy has no early any more
-    assert ("kept", 1) == boards.board_read(RUN, "late")
     decider.after = lambda: None
     assert ("kept", 1) == boards.board_read(RUN, "early")
     assert ("kept", 1) == boards.board_read(RUN, "late")
@@ -191,7 +190,7 @@ def test_boards_work_without_redis(
     journal: PostgresJournal, caplog: pytest.LogCaptureFixture
 ) -> None:
     with quick_client(NOWHERE) as client:
-        boards = ServedBoards(journal, client)
+        boards = ServedBoards(journal, client, pause_seconds=0.0)
         for n in range(5):
             assert n + 1 == write(boards, "k", n)
             assert (n, n + 1) == boards.board_read(RUN, "k")

@@ -276,19 +276,30 @@ def test_a_stream_that_begins_again_with_lower_ids_is_read(valkey: str) -> None:
     asyncio.run(main())
 
 
-def test_an_offset_from_before_a_stream_began_again_is_still_good_after_it(valkey: str) -> None:
-    tree = Tree()
+def test_an_offset_of_a_stream_that_began_again_knows_what_was_before(valkey: str) -> None:
+    tree = Tree("ada")
     items = reading(valkey, tree).iterate(ROOT)
-    publish(valkey, *tree.entries(), tree.grow())
+    publish(valkey, *tree.entries("ada"), *tree.entries())
     before = [next(items), next(items)]
     with redis.Redis.from_url(valkey) as client:
         client.flushall()
-        for seq in (3, 4):
-            client.xadd(stream_key(ROOT), event_fields(tree.grow()), id=f"{seq}-0")
-    after = [next(items), next(items)]
+        client.xadd(stream_key(ROOT), event_fields(tree.grow()), id="3-0")
+    after = next(items)
+    said = text_delta(tree.identity(), STEP, 1, "x")
+    with redis.Redis.from_url(valkey) as client:
+        client.xadd(stream_key(ROOT), spoken_fields(1, said), id="4-0")
+    last = next(items)
+    tree.end("ada")
     tree.end()
-    rest = everything(reading(valkey, tree), after[0].offset)
-    assert tree.entries() == entries([*before, *after[:1], *rest])
+    assert ("4-0,ada:1", said) == (last.offset, last.entry)
+    rest = everything(reading(valkey, tree), last.offset)
+    assert [*tree.entries("ada"), *tree.entries()] == [
+        before[0].entry,
+        rest[0].entry,
+        before[1].entry,
+        after.entry,
+        rest[1].entry,
+    ]
 
 
 def grown(url: str) -> Tree:

@@ -210,7 +210,7 @@ def test_without_redis_speaking_costs_a_line_in_the_log_and_nothing_else(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with quick_client("redis://127.0.0.1:1/0") as client:
-        writer = StreamWriter(client)
+        writer = StreamWriter(client, batch_seconds=0.0, pause_seconds=0.0)
         listener = writer.listener(Tree().identity(), STEP, 1)
         for _ in range(1000):
             listener.text("unheard")
