@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import redis
+from celery import _state
 
+from heartbit import runtime as process
+from heartbit.loop import stop_background_loop
 from tests.engines.scripts import SCRIPTS
 from tests.support import canvas
 from tests.support.durable import DurableEngineUnderTest
@@ -23,8 +27,23 @@ def _worker(
 ) -> Iterator[DurableEngineUnderTest]:
     app = canvas.host_app(valkey_server)
     app.set_current()
-    with canvas.worker(app):
-        yield DurableEngineUnderTest(app, _postgres_database, request.param)
+    state: Any = _state
+    try:
+        with canvas.worker(app):
+            yield DurableEngineUnderTest(app, _postgres_database, request.param)
+    finally:
+        process.close()
+        stop_background_loop()
+        forget_results(app)
+        app.close()
+        state._tls.current_app = state.default_app = None
+
+
+def forget_results(app: Any) -> None:
+    """Nobody asked for the results of the chords that this process has sent: stop listening."""
+    consumer = app.backend.result_consumer
+    consumer.stop()
+    consumer._pubsub = None
 
 
 @pytest.fixture
