@@ -150,10 +150,12 @@ class _Buffer:
                 spoken.pieces.append(text)
             return not spoken.sent
 
-    def take(self) -> _Batch:
-        """Wait for something to send; nothing means that the buffer is closed and empty."""
+    def take(self) -> _Batch | None:
+        """Wait for something to send; None when the buffer is closed and empty."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closed)
+            if not self._waiting:
+                return None
             self._changed.wait_for(
                 lambda: self._urgent or self._closed, self._due - time.monotonic()
             )
@@ -201,7 +203,8 @@ class StreamWriter:
 
     def publish_events(self, root_run_id: str, entries: Sequence[Json]) -> None:
         """Publish the `event_entry` of what has been committed; twice or late does no harm."""
-        self.put(root_run_id, [_Event(entry=entry) for entry in entries], urgent=True)
+        if entries:
+            self.put(root_run_id, [_Event(entry=entry) for entry in entries], urgent=True)
 
     def listener(self, identity: RunIdentity, step: str, attempt: int) -> StreamListener:
         """Hears a reply for the readers of the run; of a later attempt they are told so."""
@@ -230,13 +233,18 @@ class StreamWriter:
 
     def _start(self) -> None:
         with self._lock:
-            if self._thread is None:
-                name = "heartbit-streams"
-                self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
-                self._thread.start()
+            if self._thread is not None:
+                return
+            thread = threading.Thread(target=self._serve, name="heartbit-streams", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:  # too many threads, or the process is ending
+                self._outage.failed(error)
+            else:
+                self._thread = thread
 
     def _serve(self) -> None:
-        while batch := self._buffer.take():
+        while (batch := self._buffer.take()) is not None:
             if not self._outage.is_on:
                 self._try_to_send(batch)
 

@@ -269,3 +269,15 @@ def test_a_closed_writer_is_silent(client: redis.Redis, writer: StreamWriter) ->
 def test_of_what_others_put_into_a_stream_only_the_place_counts(fields: dict[str, str]) -> None:
     raw = {key.encode(): value.encode() for key, value in fields.items()}
     assert Published(id="5-0", run_id="") == parse_published(b"5-0", raw)
+
+
+def test_a_process_that_gets_no_more_threads_speaks_unheard(
+    writer: StreamWriter, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        writer.listener(Tree().identity(), STEP, 1).text("unheard")
+    assert "can't start new thread" in caplog.text
