@@ -70,6 +70,7 @@ class Runtime:
             announce=self._announced,
             batch_seconds=batch_seconds,
         )
+        self._redis = redis_client
         self._streams = StreamWriter(redis_client) if redis_client else None
         self._boards: BoardAccess = ServedBoards(journal, redis_client) if redis_client else journal
         self.leases = Leases(journal, lease_seconds)
@@ -102,6 +103,8 @@ class Runtime:
         self._loop.run(self._resources.aclose())
         if self._streams is not None:
             self._streams.close()
+        if self._redis is not None:
+            self._redis.close()
         self.journal.close()
 
     def _announced(self, place: RunPlace, plan: Plan) -> None:
