@@ -207,12 +207,17 @@ class Bench:
         )
 
     def until_it_ends(self) -> str:
-        """Deliver, sweep and approve until the run has ended; gives its status."""
+        """Deliver, sweep and approve until the run has ended; gives its status.
+
+        What expires is not answered.
+        """
         for _ in range(MANY_ROUNDS):
             self.deliver_all()
             if self.status in ("succeeded", "failed", "cancelled"):
                 return self.status
             for asked in self.journal.open_approvals():
+                if asked.expires_at is not None:
+                    continue
                 state = self.engine.progress(asked.run_id).state
                 waiting = [c.position for c in state.calls if c.asked == asked.step]
                 self.decide(*(Decision(position=p, verdict="approve") for p in waiting))
