@@ -29,11 +29,14 @@ class StepBoards:
     def __init__(self, stored: BoardReads) -> None:
         self.writes: list[BlackboardWrite] = []
         self._stored = stored
-        self._own: dict[tuple[str, str], tuple[Any, int]] = {}
+        self._own: dict[tuple[str, str], tuple[str, int]] = {}
 
     def board_read(self, scope: str, key: str) -> tuple[Any, int]:
         """The value of a key and its version; (None, 0) if there is none."""
-        return self._own.get((scope, key)) or self._stored.board_read(scope, key)
+        if (own := self._own.get((scope, key))) is None:
+            return self._stored.board_read(scope, key)
+        text, version = own
+        return json.loads(text), version
 
     def board_keys(self, scope: str) -> tuple[str, ...]:
         """All keys of a scope, sorted."""
@@ -52,9 +55,9 @@ class StepBoards:
         _, version = self.board_read(scope, checked_key(key))
         if expected is not None and expected != version:
             raise ToolError(conflict(key, version, expected))
-        value = json.loads(encoded(value))
-        self._own[scope, key] = (value, version + 1)
+        text = encoded(value)
+        self._own[scope, key] = (text, version + 1)
         self.writes.append(
-            BlackboardWrite(scope=scope, key=key, value=value, expected_version=version)
+            BlackboardWrite(scope=scope, key=key, value=json.loads(text), expected_version=version)
         )
         return version + 1

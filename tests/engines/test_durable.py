@@ -88,11 +88,28 @@ def test_any_order_of_any_messages_gives_the_same_journal(actions: list[tuple[st
     assert 6 == len(chaos.bench.effects)
 
 
+PEACEFUL = st.sampled_from(["deliver", "twice", "drop", "sweep", "look"])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(PEACEFUL, st.integers(0, 50)), max_size=30))
+def test_batches_of_steps_give_the_same_journal_as_single_ones(
+    actions: list[tuple[str, int]],
+) -> None:
+    """Whatever happens to messages; a worker that dies may leave calls in doubt it never began."""
+    chaos = _Chaos(batched=True)
+    for action, number in actions:
+        chaos.act(action, number)
+    assert "succeeded" == chaos.bench.until_it_ends()
+    assert EXPECTED == journals(chaos.bench)
+    assert {1} == set(chaos.bench.effects.values())
+
+
 class _Chaos:
     """Two workers, and everything that can happen to their messages."""
 
-    def __init__(self) -> None:
-        self.bench = Bench()
+    def __init__(self, *, batched: bool = False) -> None:
+        self.bench = Bench(batched=batched)
         self.engines = [self.bench.engine, self.bench.worker()]
         self.sent: list[Message] = []
         self.deaths: Counter[tuple[str, str]] = Counter()
@@ -147,13 +164,14 @@ class _Chaos:
             self.engines = [self.bench.worker() if e is engine else e for e in self.engines]
 
 
+@pytest.mark.parametrize("batched", [False, True], ids=["each", "batched"])
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.booleans(), st.integers(0, 5)), max_size=12))
+@given(deaths=st.lists(st.tuples(st.booleans(), st.integers(0, 5)), max_size=12))
 def test_workers_may_die_at_any_moment_and_no_payment_is_made_twice(
-    deaths: list[tuple[bool, int]],
+    batched: bool, deaths: list[tuple[bool, int]]
 ) -> None:
     """Before the effect, after it, while sending: the run ends, and says what it does not know."""
-    bench = Bench()
+    bench = Bench(batched=batched)
     bench.engine.resume(RUN)
     for while_sending, number in deaths:
         _kill_once(bench, while_sending=while_sending, after_effect=number % 2 == 0)

@@ -131,7 +131,10 @@ def calling(*tools: str) -> Say:
 class Bench:
     """One journal, one outbox, and as many workers as a test wants."""
 
-    def __init__(self, say: Say = script, agent: AgentDefinition = CHIEF) -> None:
+    def __init__(
+        self, say: Say = script, agent: AgentDefinition = CHIEF, *, batched: bool = False
+    ) -> None:
+        self._batch_seconds = 5.0 if batched else None
         self.clock = Clock()
         self.journal = InMemoryJournal(self.clock)
         self.outbox = Outbox()
@@ -157,6 +160,7 @@ class Bench:
             owner=f"worker {self._workers}",
             lease_seconds=LEASE_SECONDS,
             clock=self.clock,
+            batch_seconds=self._batch_seconds,
         )
 
     def deliver(self, message: Message, engine: DurableEngine | None = None) -> None:
