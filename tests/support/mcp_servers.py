@@ -23,6 +23,7 @@ from heartbit.tools.mcp import McpConnections, McpServer, McpTool
 
 ROOT = Path(__file__).parents[2]
 NODE_DIRECTORY = ROOT / ".heartbit" / "node"
+NPM_SECONDS = 90  # within the timeout of a test
 NODE_PACKAGES = {
     "@modelcontextprotocol/server-everything": "2026.8.31",
     "@modelcontextprotocol/server-filesystem": "2026.8.31",
@@ -205,12 +206,22 @@ def node_packages() -> Path:
         quiet = ["--no-package-lock", "--no-audit", "--no-fund", "--loglevel=error"]
         command = [npm, "install", "--prefix", str(NODE_DIRECTORY), *quiet, *wanted]
         NODE_DIRECTORY.mkdir(parents=True, exist_ok=True)
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            problem = f"npm could not install {', '.join(wanted)}: {done.stderr.strip()[-500:]}"
+        if reason := _failure(command):
+            problem = f"npm could not install {', '.join(wanted)}: {reason}"
             pytest.fail(problem) if os.environ.get("CI") else pytest.skip(problem)
         mark.write_text(" ".join(wanted))
     return NODE_DIRECTORY / "node_modules" / ".bin"
+
+
+def _failure(command: list[str]) -> str | None:
+    """Why npm failed, if it did; without a network it would go on for minutes."""
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=NPM_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        return f"it took longer than {NPM_SECONDS} seconds"
+    return f"exit code {done.returncode} {done.stderr.strip()[-500:]}" if done.returncode else None
 
 
 @contextmanager
