@@ -49,7 +49,7 @@ class Timeouts:
     """How long to wait: for a connection, between two pieces of the answer, for the whole call."""
 
     connect_seconds: float = 10
-    between_bytes_seconds: float = 120
+    between_bytes_seconds: float = 300
     call_seconds: float = 600
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 from heartbit.config import load
 from heartbit.config.provider import ProviderTable
+from heartbit.providers.http import Timeouts
 
 FILE = Path("heartbit.toml")
 AGENT = '[[agents]]\nname = "a"\ndescription = ""\nsystem_prompt = ""\n'
@@ -33,6 +35,10 @@ def test_the_same_provider_keeps_address_key_retry_and_timeouts() -> None:
     own = providers("[agents.provider]\nname = 'openai'\nmodel = 'small'", parent)
     assert ("small", "http://own/v1", "k") == (own.model, *secrets(own))
     assert (1, 7) == (own.retry.max_retries, own.timeouts.call_seconds)
+
+
+def test_a_program_waits_as_long_as_a_file_says() -> None:
+    assert asdict(Timeouts()) == load(FILE, KEYS, text=PROVIDER).config.provider.timeouts.model_dump()
 
 
 def test_its_own_settings_win() -> None:
