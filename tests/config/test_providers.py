@@ -38,7 +38,8 @@ def test_the_same_provider_keeps_address_key_retry_and_timeouts() -> None:
 
 
 def test_a_program_waits_as_long_as_a_file_says() -> None:
-    assert asdict(Timeouts()) == load(FILE, KEYS, text=PROVIDER).config.provider.timeouts.model_dump()
+    configured = load(FILE, KEYS, text=PROVIDER).config.provider
+    assert asdict(Timeouts()) == configured.timeouts.model_dump()
 
 
 def test_its_own_settings_win() -> None:
