@@ -259,8 +259,8 @@ class DurableEngine:
                 plan = self._perform(place, after, *mine[0], until) if mine else None
                 continue
             with ThreadPoolExecutor(len(mine), "heartbit-step") as pool:
-                jobs = [pool.submit(self._perform, place, after, c, h, until) for c, h in mine]
-            plans = [job.result() for job in jobs]
+                begun = [pool.submit(self._perform, place, after, c, h, until) for c, h in mine]
+            plans = [each.result() for each in begun]
             plan = next((p for p in plans if p is not None and _mine(p)), None)
 
     def _perform(
