@@ -25,22 +25,31 @@ class Store:
         self.asked: list[tuple[Held, ...]] = []
         self.lost: set[Held] = set()
         self.failure: Exception | None = None
+        self.meanwhile: Callable[[], None] = lambda: None
 
     def extend_leases(self, held: Sequence[Held], lease_seconds: float) -> Sequence[Held]:
-        """As a journal does."""
+        """As a journal does; `meanwhile` happens before the answer."""
         self.asked.append(tuple(held))
+        self.meanwhile()
         if self.failure is not None:
             raise self.failure
         return [each for each in held if each not in self.lost]
 
 
+class ByHand(Leases):
+    """Leases of a process whose threads are never started."""
+
+    def _start(self) -> None:
+        pass
+
+
 class Kept:
-    """Leases by hand: neither thread is started."""
+    """Leases by hand, and what became of them."""
 
     def __init__(self) -> None:
-        self.store, self.clock, self.cancelled = Store(), Clock(), []
-        self.leases = Leases(self.store, LEASE, clock=self.clock)
-        self.leases._start = lambda: None
+        self.store, self.clock = Store(), Clock()
+        self.cancelled: list[Held] = []
+        self.leases = ByHand(self.store, LEASE, clock=self.clock)
 
     def cancel(self, held: Held) -> Callable[[], object]:
         """What cancels the work of a step."""
@@ -67,8 +76,7 @@ def test_a_lease_is_renewed_as_long_as_its_step_runs() -> None:
 def test_renewal_makes_the_lease_longer_in_the_journal() -> None:
     """A step that takes three leases is never taken over."""
     bench = Bench(calling("look"), SOLO)
-    leases = Leases(bench.journal, LEASE, clock=bench.clock)
-    leases._start = lambda: None
+    leases = ByHand(bench.journal, LEASE, clock=bench.clock)
     claim = bench.journal.claim(RUN, "1/model", owner="me", lease_seconds=LEASE, known=0)
     held = Held(run_id=RUN, step="1/model", attempt=claim.attempt)
     with leases.held(held, pytest.fail):
@@ -142,13 +150,11 @@ def test_a_step_that_was_claimed_while_nothing_could_be_renewed_has_its_whole_le
 def test_a_lease_counts_from_before_its_claim_and_its_renewal() -> None:
     """Time that the store takes to answer is not given to the step."""
     kept = Kept()
-    slow = kept.store.extend_leases
 
-    def extend(held: Sequence[Held], seconds: float) -> Sequence[Held]:
+    def slow() -> None:
         kept.clock.now += 10
-        return slow(held, seconds)
 
-    kept.store.extend_leases = extend  # type: ignore[method-assign]
+    kept.store.meanwhile = slow
     claimed = Held(run_id=RUN, step="1/model", attempt=1, since=kept.clock.now)
     kept.clock.now += 1
     with kept.leases.held(claimed, kept.cancel(claimed)):
@@ -193,14 +199,12 @@ def test_a_step_that_ends_while_it_is_renewed_is_not_cancelled() -> None:
     """Its row is done, so it is not among those that are kept."""
     kept = Kept()
     held = kept.leases.held(STEP, kept.cancel(STEP))
-    answer = kept.store.extend_leases
 
-    def extend(each: Sequence[Held], seconds: float) -> Sequence[Held]:
+    def end() -> None:
         held.__exit__(None, None, None)
         kept.store.lost = {STEP}
-        return answer(each, seconds)
 
-    kept.store.extend_leases = extend  # type: ignore[method-assign]
+    kept.store.meanwhile = end
     held.__enter__()
     kept.later(5)
     assert [] == kept.cancelled

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import CancelledError
 
 import pytest
@@ -91,7 +91,7 @@ def test_stopping_ends_what_is_under_way_and_the_thread() -> None:
     """Also asynchronous generators; stopping twice is nothing."""
     made, begun, ended = BackgroundLoop(), threading.Event(), []
 
-    async def numbers() -> object:
+    async def numbers() -> AsyncIterator[int]:
         try:
             while True:
                 yield 1

@@ -22,7 +22,7 @@ from heartbit.engines.durable import DurableEngine
 from heartbit.engines.plan import RunPlace
 from heartbit.engines.recovery import BATCH, Sweep, SweepThread
 from heartbit.errors import JournalError
-from heartbit.stores.records import ENDED
+from heartbit.stores.records import ENDED, ExpiredStep
 from tests.support.bench import (
     CHIEF,
     LEASE_SECONDS,
@@ -358,7 +358,7 @@ def test_a_run_that_cannot_be_looked_after_keeps_nobody_from_looking_after_the_o
     for failure in (JournalError("It cannot be read."), KeyError("a mistake")):
         judge = bench.engine.judge
 
-        def fail(step: object, failure: Exception = failure) -> None:
+        def fail(lost: ExpiredStep, failure: Exception = failure) -> None:
             raise failure
 
         bench.engine.judge = fail  # type: ignore[method-assign]

@@ -140,6 +140,7 @@ class Bench:
         self.outbox = Outbox()
         self.begun: Counter[tuple[str, str]] = Counter()
         self.effects: Counter[tuple[str, str, str]] = Counter()
+        self.places: list[RunPlace] = []
         self.before: Callable[[Held, Command], None] = lambda held, command: None
         self.after: Callable[[Held, Command], None] = lambda held, command: None
         self._say = say
@@ -244,6 +245,7 @@ class Bench:
 
     def _work(self, command: Command, state: RunState, place: RunPlace, held: Held) -> Done:
         self.begun[held.run_id, command.step] += 1
+        self.places.append(place)
         self.before(held, command)
         done = self._done(command, state, place)
         self.after(held, command)
