@@ -60,7 +60,9 @@ def test_a_write_for_another_version_is_refused_at_once(stored: InMemoryJournal)
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("", 1), ("a", object()), ("a", float("nan"))], ids=repr
+    ("key", "value"),
+    [("", 1), ("a", object()), ("a", float("nan"))],
+    ids=["no key", "no JSON", "no number"],
 )
 def test_what_cannot_be_stored_is_refused_and_leaves_nothing(
     stored: InMemoryJournal, key: Any, value: Any
