@@ -206,8 +206,8 @@ class AgentTable(LimitsTable):
     system_prompt: str
     """What it is told."""
     tools: Many[Annotated[ToolReference, AfterValidator(_listed_tool)]] = ()
-    """The only local tools it may use: a built-in (`"read"`), a Python function
-    (`"package.module:function"`) or a Celery task (`"celery:task.name"`)."""
+    """The only local tools it may use: a built-in (`"read"`) or a Python function
+    (`"package.module:function"`). Celery tasks (`"celery:task.name"`) are not used yet."""
     mcp_servers: Many[McpServerTable] = ()
     """Servers whose tools it may use: `"url"`, `{url, auth_header}` or `{command, args, env}`."""
     provider: ProviderTable | None = None

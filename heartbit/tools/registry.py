@@ -140,7 +140,7 @@ def _find(reference: str) -> tuple[Tool, str]:
     """The tool, and its module:attribute."""
     if reference.startswith("celery:"):
         raise ConfigError(
-            "Celery tasks need the durable path; start this run with `heartbit submit`."
+            "Celery tasks cannot be tools yet; call it in a Python function and list that."
         )
     if not is_reference(place := reference.removeprefix("python:")):
         raise ConfigError("write module:attribute, for example myapp.tools:book_room.")

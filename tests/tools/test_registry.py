@@ -130,7 +130,7 @@ def test_a_function_that_was_never_decorated_is_an_at_most_once_tool() -> None:
         ("shop_for_tests.tools:lookup", "it is a Celery task; write celery:billing.lookup."),
         (
             "celery:billing.lookup",
-            "Celery tasks need the durable path; start this run with `heartbit submit`.",
+            "Celery tasks cannot be tools yet; call it in a Python function and list that.",
         ),
     ],
 )
