@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -20,7 +21,7 @@ from celery.local import Proxy
 
 from heartbit import runtime as process
 from heartbit import worker
-from heartbit.apps import ensure_app, install
+from heartbit.apps import SUSPECT_QUEUE, ensure_app, install
 from heartbit.core.events import RunStarted
 from heartbit.core.messages import Json
 from heartbit.engines.ids import run_id_of_task
@@ -241,18 +242,43 @@ def _go_on(run_id: str, request: Any) -> None:
         publish(run_id, waiting)
 
 
-@_task(LLM_TURN)
-def llm_turn(run_id: str, step: str) -> None:
+@_task(LLM_TURN, bind=True)
+def llm_turn(self: Task[Any, Any], run_id: str, step: str) -> None:
     """Do one model turn of a run."""
-    with _dropping(f"The step {step} of run {run_id}"):
-        runtime().engine.step(run_id, str(step))
+    _do(self.request, run_id, str(step))
 
 
-@_task(TOOL_CALL)
-def tool_call(run_id: str, step: str) -> None:
+@_task(TOOL_CALL, bind=True)
+def tool_call(self: Task[Any, Any], run_id: str, step: str) -> None:
     """Do one tool call of a run."""
-    with _dropping(f"The step {step} of run {run_id}"):
-        runtime().engine.step(run_id, str(step))
+    _do(self.request, run_id, str(step))
+
+
+def _do(request: Any, run_id: str, step: str) -> None:
+    queue = (request.delivery_info or {}).get("routing_key")
+    with _dropping(f"The step {step} of run {run_id}"), _alone_if(queue == SUSPECT_QUEUE) as free:
+        if free:
+            runtime().engine.step(run_id, step)
+
+
+_one_suspect = threading.Lock()
+
+
+@contextmanager
+def _alone_if(suspect: bool) -> Iterator[bool]:
+    """A process does one suspect at a time, so that the one that kills it takes no other with it.
+
+    The sweep sends again what was not free to be done.
+    """
+    if not suspect:
+        yield True
+        return
+    free = _one_suspect.acquire(blocking=False)
+    try:
+        yield free
+    finally:
+        if free:
+            _one_suspect.release()
 
 
 @_task(CONTINUE_RUN)

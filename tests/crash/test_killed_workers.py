@@ -16,14 +16,16 @@ from pathlib import Path
 import pytest
 
 from heartbit import RunHandle, submit
-from heartbit.core.events import Event, ModelReplied, ToolReturned
+from heartbit.core.events import Event, ModelReplied, RunFailed, ToolReturned
 from heartbit.stores.postgres import PostgresJournal
+from heartbit.stores.records import ENDED
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 CELERY = [sys.executable, "-m", "celery", "-A", "heartbit"]
 WORKER = [*CELERY, "worker", "-P", "threads", "-c", "8", "-l", "INFO"]
 LEASE_SECONDS = 1
+MOST_LOSSES = 3
 PATIENCE = 30
 CONFIG = """
 [provider]
@@ -41,6 +43,8 @@ tools = [
     "tests.support.crash_agents:look",
     "tests.support.crash_agents:pay",
     "tests.support.crash_agents:fire",
+    "tests.support.crash_agents:vanish",
+    "tests.support.crash_agents:crash",
 ]
 
 [database]
@@ -93,6 +97,13 @@ class Fleet:
             assert time.monotonic() < deadline, f"it never came to this: {what}\n{self.logs()}"
             time.sleep(0.01)
 
+    def until_with_new_workers(self, holds: Callable[[], bool]) -> None:
+        """Wait, while whoever looks after the fleet starts a worker for each that dies."""
+        while not holds():
+            if all(worker.poll() is not None for worker in self._workers):
+                self.start_worker()
+            time.sleep(0.01)
+
     def calls(self, tool: str) -> int:
         """How often a tool was begun."""
         return self._lines("calls").count(tool)
@@ -107,8 +118,7 @@ class Fleet:
 
     def end_of(self, run_id: str) -> tuple[Event, ...]:
         """The journal of a run, once it has ended."""
-        ended = ("succeeded", "failed", "cancelled")
-        self.until(lambda: self.journal.run(run_id).status in ended, f"run {run_id} has ended")
+        self.until(lambda: self.journal.run(run_id).status in ENDED, f"run {run_id} has ended")
         return self.journal.events(run_id)
 
     def logs(self) -> str:
@@ -231,3 +241,25 @@ def test_a_frozen_worker_s_late_result_does_not_count(
     fleet.until(lambda: bool(done.search(log.read_text())), "the frozen task has come to its end")
     assert 1 == len([e for e in events if isinstance(e, ToolReturned)])
     assert events == fleet.journal.events(run_id)
+
+
+@pytest.mark.parametrize("tool", ["vanish", "crash"])
+def test_a_call_that_kills_its_workers_fails_its_run_and_no_other(
+    fleet: Fleet, run: Callable[[str], RunHandle], tool: str
+) -> None:
+    """The runs that shared its workers are lost with them as often, and go on all the same."""
+    fleet.start_worker()
+    others = [run("look").id for _ in range(2)]
+    fleet.until(lambda: fleet.calls("look") == len(others), "the others are at work")
+    poisoned = run(tool).id
+    fleet.until_with_new_workers(lambda: fleet.calls(tool) == MOST_LOSSES - 1)
+    fleet.let("look")
+    fleet.until_with_new_workers(lambda: fleet.journal.run(poisoned).status in ENDED)
+    failed = fleet.end_of(poisoned)[-1]
+    assert isinstance(failed, RunFailed)
+    assert "workers_lost" == failed.code
+    assert "1/tool/0" in failed.message
+    assert MOST_LOSSES == fleet.calls(tool)
+    for other in others:
+        fleet.until_with_new_workers(lambda r=other: fleet.journal.run(r).status in ENDED)  # type: ignore[misc]
+        assert "look done" == fleet.end_of(other)[-1].result  # type: ignore[union-attr]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from pathlib import Path
 
 import heartbit
@@ -22,9 +23,13 @@ def directory() -> Path:
     return Path(os.environ["CRASH_DIRECTORY"])
 
 
-async def _begin(name: str, context: ToolContext) -> str:
+def _note(name: str) -> None:
     with (directory() / "calls").open("a") as lines:
         lines.write(f"{name}\n")
+
+
+async def _begin(name: str, context: ToolContext) -> str:
+    _note(name)
     while not (directory() / f"{name}.go").exists():  # noqa: ASYNC110 - from elsewhere
         await asyncio.sleep(0.01)
     return f"{name} done"
@@ -46,6 +51,21 @@ async def pay(context: ToolContext) -> str:
 async def fire(context: ToolContext) -> str:
     """Fire: must not be done twice, and a human decides."""
     return await _begin("fire", context)
+
+
+@heartbit.tool(effect="pure")
+async def vanish(context: ToolContext) -> str:
+    """End the process at once, without a word."""
+    _note("vanish")
+    os._exit(1)
+
+
+@heartbit.tool(effect="pure")
+async def crash(context: ToolContext) -> str:
+    """Be killed, as by a kernel that is out of memory."""
+    _note("crash")
+    os.kill(os.getpid(), signal.SIGKILL)
+    return "still there"
 
 
 def reply(request: ModelRequest) -> Reply:
