@@ -377,6 +377,7 @@ def test_an_unknown_run_is_an_error() -> None:
         list(reading(NOWHERE, Tree()).iterate("nobody"))
 
 
+@pytest.mark.slow
 def test_ten_thousand_events_are_given_once_each(valkey: str) -> None:
     tree = Tree()
     for _ in range(10_000):

@@ -187,6 +187,7 @@ def test_all_keys_of_a_tree_have_one_hash_tag() -> None:
     assert "heartbit:{4711}:events" == stream_key("4711")
 
 
+@pytest.mark.slow
 def test_many_threads_and_runs_share_a_writer(client: redis.Redis, writer: StreamWriter) -> None:
     tree = Tree(*(f"run-{n}" for n in range(8)))
 
