@@ -39,8 +39,9 @@ def hear_of_revokes(**_: Any) -> None:
         return
 
     def revoke_and_cancel(state: Any, task_id: Any, **options: Any) -> Any:
+        answer = revoke(state, task_id, **options)
         in_background(_cancel, [task_id] if isinstance(task_id, str) else list(task_id or ()))
-        return revoke(state, task_id, **options)
+        return answer
 
     revoke_and_cancel.cancels_runs = True  # type: ignore[attr-defined]
     control.Panel.data["revoke"] = revoke_and_cancel

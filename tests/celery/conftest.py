@@ -1,4 +1,4 @@
-"""One worker for all tests of this floor that do not need one of their own."""
+"""A worker for the tests of a module. Others of this floor start their own in the same process."""
 
 from __future__ import annotations
 
@@ -38,23 +38,23 @@ class HostTasks:
     """The tasks that a host application has of its own."""
 
     def __init__(self, app: Celery, scene: Scene) -> None:
-        @app.task(name="host.text")
+        @app.task(name="host.text", shared=False)
         def text(output: dict[str, Any]) -> str:
             return f"<{output['result']}>"
 
-        @app.task(name="host.texts")
+        @app.task(name="host.texts", shared=False)
         def texts(outputs: list[Any]) -> str:
             return " ".join(each if isinstance(each, str) else each["result"] for each in outputs)
 
-        @app.task(name="host.fetch")
+        @app.task(name="host.fetch", shared=False)
         def fetch(what: str) -> str:
             return f"say {what}"
 
-        @app.task(name="host.hear")
+        @app.task(name="host.hear", shared=False)
         def hear(*args: Any, **kwargs: Any) -> None:
             scene.heard.append((args, kwargs))
 
-        @app.task(name="host.hear_error")
+        @app.task(name="host.hear_error", shared=False)
         def hear_error(request: Any, error: Any, traceback: Any) -> None:
             scene.heard.append((request.id, type(error).__name__, str(error)))
 
@@ -62,7 +62,7 @@ class HostTasks:
         self.hear_error = hear_error
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def _fleet(valkey_server: str, _postgres_database: str) -> Iterator[Fleet]:
     scene = Scene()
     app = canvas.host_app(valkey_server, f"heartbit.results:RunBackend+{valkey_server}")

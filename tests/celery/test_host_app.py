@@ -45,6 +45,7 @@ def worker(app: str, environ: Mapping[str, str], log: Path, *options: str) -> It
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(SECONDS)
+            print(log.read_text())  # shown if the test fails
 
 
 def python(*arguments: str, environ: Mapping[str, str]) -> str:
@@ -77,6 +78,15 @@ def test_the_hosts_chain_goes_through_an_agent(
     with psycopg.connect(postgres) as connection:
         rows = connection.execute("select status, agent from runs").fetchall()
     assert [("succeeded", "support")] == rows
+
+
+@pytest.mark.slow
+def test_results_come_through_any_backend(valkey: str, postgres: str, tmp_path: Path) -> None:
+    """With rpc:// they are messages to whoever asked: the deferred end knows the address."""
+    environ = environment(valkey, postgres) | {"CELERY_RESULT_BACKEND": "rpc://"}
+    with worker("shop", environ, tmp_path / "worker.log", "-P", "threads", "-c", "4"):
+        got = python("shop.py", "4711", environ=environ)
+    assert "A leaking kettle is refunded" in got
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ What an agent does stands in its prompt, so that every message can be sent twice
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import threading
 import time
@@ -17,6 +18,7 @@ from typing import Any
 from celery import Celery, _state
 from celery.contrib.testing.worker import start_worker
 from celery.signals import worker_ready
+from kombu import pools
 
 import heartbit
 from heartbit import Agent, Orchestrator, ScriptedProvider, tasks
@@ -133,6 +135,18 @@ def worker(app: Celery, concurrency: int = 8, **options: Any) -> Iterator[None]:
         yield
 
 
+def close(app: Celery) -> None:
+    """Close every connection of an app that has sent and received."""
+    backend: Any = app.backend
+    gc.collect()  # results say goodbye to the broker while it is there
+    pools.reset()
+    if consumer := getattr(backend, "result_consumer", None):
+        consumer.stop()
+        consumer._pubsub = None  # a result that is forgotten later would connect again
+        backend.client.connection_pool.disconnect()
+    app.close()
+
+
 @contextmanager
 def fleet(app: Celery, scene: Scene, database: str, **options: Any) -> Iterator[Runtime]:
     """A worker with a runtime; afterwards nothing of it is left in the process."""
@@ -147,7 +161,7 @@ def fleet(app: Celery, scene: Scene, database: str, **options: Any) -> Iterator[
         scene.gate.set()
         process.close()
         stop_background_loop()
-        app.close()
+        close(app)
         state._tls.current_app = state.default_app = None
 
 
