@@ -21,12 +21,14 @@ from threading import Lock
 from types import MappingProxyType
 from typing import Protocol
 
+from heartbit.core.agent import as_json
 from heartbit.core.calls import doubt, may_be_begun_again
 from heartbit.core.commands import CallTool, Command, StartSubRun
 from heartbit.core.delegation import BlackboardWrite
 from heartbit.core.events import (
     DeadlinePassed,
     Event,
+    LateResult,
     RunCancelled,
     RunFailed,
     RunStarted,
@@ -352,7 +354,7 @@ class DurableEngine:
             try:
                 appended, written = self._append(place, plan)
             except LeaseLost:
-                return None
+                break
             if appended.ok:
                 for where, each in written:
                     self._committed(where, each)
@@ -361,7 +363,15 @@ class DurableEngine:
                 return None
             progress = follow(progress, appended.behind)
             if progress.state.ended or (step is not None and step not in progress.commands):
-                return None
+                break
+        if step is not None and not verdict:
+            self._note_late(place, step, event)
+        return None
+
+    def _note_late(self, place: RunPlace, step: str, event: Event) -> None:
+        """Another attempt holds the step, or has done it: for the record, if the run goes on."""
+        late = LateResult(late_step=step, outcome=as_json(event))
+        self._record(place, self.progress(place.run_id), late)
 
     def _append(self, place: RunPlace, plan: Plan) -> tuple[Appended, Sequence[_Written]]:
         """Whether it fitted, and everything that is in the journal if it did."""

@@ -15,6 +15,7 @@ from heartbit.core.commands import Command
 from heartbit.core.events import (
     DeadlinePassed,
     Event,
+    LateResult,
     RunFailed,
     RunFinished,
     RunStarted,
@@ -380,7 +381,7 @@ def test_a_cancelled_tree_ends_wherever_it_is_looked_at() -> None:
 
 
 def test_the_outcome_of_an_attempt_that_lost_its_lease_is_not_taken() -> None:
-    """The next attempt's is, and it is the only one."""
+    """The next attempt's is, and it is the only one; what came late is kept for the record."""
     bench = Bench(calling("look"), SOLO)
     bench.engine.resume(RUN)
     bench.deliver(bench.outbox.messages.pop(0))
@@ -394,6 +395,8 @@ def test_the_outcome_of_an_attempt_that_lost_its_lease_is_not_taken() -> None:
     bench.after = overtaken
     bench.deliver(message)
     assert 1 == len([e for e in bench.journal.events(RUN) if isinstance(e, ToolReturned)])
+    [late] = [e for e in bench.journal.events(RUN) if isinstance(e, LateResult)]
+    assert ("1/tool/0", "look did it") == (late.late_step, late.outcome["content"])
     assert "succeeded" == bench.until_it_ends()
 
 
