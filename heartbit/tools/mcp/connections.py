@@ -29,6 +29,7 @@ class McpConnections:
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
+        self._asked: dict[McpServer, None] = {}
         self._sessions: dict[McpServer, McpSession] = {}
         self._closed = False
 
@@ -47,8 +48,8 @@ class McpConnections:
     @property
     def warnings(self) -> tuple[str, ...]:
         """A sentence for each server that could not be connected, in the order they were asked."""
-        found = (session.warning for session in self._sessions.values())
-        return tuple(warning for warning in found if warning)
+        sessions = map(self._sessions.get, self._asked)
+        return tuple(session.warning for session in sessions if session and session.warning)
 
     async def open(self, servers: Iterable[McpServer]) -> None:
         """Connect all of them at the same time.
@@ -65,6 +66,7 @@ class McpConnections:
             ConfigError: the `mcp` package is not installed.
         """
         if server not in self._sessions:
+            self._asked.setdefault(server)  # the import below ends in any order
             session = (await _session_type())(server, clock=self._clock)
             if self._closed:
                 raise RuntimeError("McpConnections cannot connect after its block has ended")
