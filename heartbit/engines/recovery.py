@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from heartbit.core.events import ApprovalResolved, Decision
 from heartbit.engines.durable import DurableEngine
-from heartbit.engines.plan import AGAIN, AGAIN_SECONDS
+from heartbit.engines.plan import AGAIN
 from heartbit.errors import HeartbitError
 from heartbit.stores.journal import Journal
 from heartbit.stores.records import Approval, DueTimer, ExpiredStep, UnsentStep
@@ -72,7 +72,6 @@ class Sweep:
                 self._expire(timer.run_id, step)
             case _ if what == AGAIN:
                 self._engine.begin_again(timer.run_id, step)
-                self._journal.set_timer(timer.run_id, timer.what, AGAIN_SECONDS)
 
     def _resolve(self, run_id: str, step: str) -> None:
         approval = self._approval(run_id, step)

@@ -314,6 +314,28 @@ def test_sub_agents_one_after_another_do_not_wait_for_the_sweep() -> None:
     assert ["1/sub/0", "1/sub/1"] == [event.step for event in ended]
 
 
+def test_the_chord_of_sub_runs_wakes_their_parent_and_the_sweep_does_if_it_is_lost() -> None:
+    """Whoever ends the last of them leaves the next turn to it, for two seconds."""
+    for lost in (False, True):
+        bench = Bench(one_helper)
+        bench.engine.resume(RUN)
+        bench.deliver(bench.outbox.messages.pop(0))
+        if lost:
+            bench.outbox.chords.clear()
+        bench.deliver_all()
+        assert lost is (bench.journal.undispatched(RUN) == ("2/model",))
+        bench.later(2.5)
+        bench.deliver_all()
+        assert "succeeded" == bench.status
+
+
+def one_helper(state: RunState) -> Event:
+    """A chief who has one helper do everything."""
+    if (state.definition.name, state.turn) == ("chief", 1):
+        return replied(1, delegating(("ada", "look")))
+    return replied(state.turn, "done")
+
+
 def test_a_deadline_ends_the_sub_runs_first_and_publishes_the_end_at_once() -> None:
     """The last sub-run to end brings the end of its run about, and whoever waits is told."""
     bench = Bench()

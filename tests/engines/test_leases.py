@@ -167,6 +167,16 @@ def test_a_lease_counts_from_before_its_claim_and_its_renewal() -> None:
     assert [claimed] == kept.cancelled
 
 
+def test_a_step_that_is_begun_long_after_its_claim_has_the_rest_of_its_lease() -> None:
+    """What lies between is not given to it, either."""
+    kept = Kept()
+    claimed = Held(run_id=RUN, step="1/model", attempt=1, since=kept.clock.now - 10)
+    with kept.leases.held(claimed, kept.cancel(claimed)):
+        kept.clock.now += 5
+        kept.leases.give_up()
+    assert [claimed] == kept.cancelled
+
+
 def test_no_effect_is_begun_under_a_lease_that_has_run_out() -> None:
     """A process that was frozen between its claim and its effect has lost what it had claimed."""
     kept = Kept()
