@@ -288,7 +288,8 @@ def continue_run(run_id: str) -> None:
         runtime().engine.resume(run_id)
 
 
-@_task(FINISH_RUN, base=FinishTask, ignore_result=False)
+# What a model said does not belong in the log of a worker, which may not even be able to write it.
+@_task(FINISH_RUN, base=FinishTask, ignore_result=False, resultrepr_maxsize=0)
 def finish_run(run_id: str) -> Json:
     """Give the result of an ended run as that of the task that began it.
 

@@ -99,6 +99,17 @@ def test_a_task_id_that_no_store_can_keep_is_refused(fleet: Any) -> None:
         result.get(timeout=SECONDS)
 
 
+def test_what_a_model_said_is_not_in_the_worker_s_log(
+    fleet: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It may be confidential, or text that no log can be written with."""
+    caplog.set_level("INFO")
+    output = run_agent.delay("say hushhush", agent="worker").get(timeout=SECONDS)
+    assert "hushhush" == output["result"]
+    assert "succeeded" in caplog.text
+    assert "hushhush" not in caplog.text
+
+
 @pytest.mark.parametrize("prompt", ["say a\0b", "say \ud800", "say " + "x" * 2_000_000])
 def test_any_text_is_a_prompt(fleet: Any, prompt: str, caplog: pytest.LogCaptureFixture) -> None:
     """NUL, half a character, and megabytes survive the broker and the journal."""
