@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from typing import Any
 
+from _pytest.logging import LogCaptureHandler
 from celery import Celery, _state
 from celery.contrib.testing.worker import start_worker
 from celery.signals import worker_ready
@@ -121,16 +123,33 @@ def host_app(broker: str, backend: str | None = None, **settings: Any) -> Celery
 
 
 @contextmanager
+def _logging_as_it_was() -> Iterator[None]:
+    """A worker logs to stderr through the root logger, for the rest of its process."""
+    root = logging.getLogger()
+    before, level = list(root.handlers), root.level
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        for handler in list(root.handlers):
+            if handler not in before and not isinstance(handler, LogCaptureHandler):
+                root.removeHandler(handler)
+
+
+@contextmanager
 def worker(app: Celery, concurrency: int = 8, **options: Any) -> Iterator[None]:
     """A worker of this process, in threads."""
-    with start_worker(
-        app,
-        pool="threads",
-        concurrency=concurrency,
-        perform_ping_check=False,
-        loglevel="INFO",
-        shutdown_timeout=SECONDS,
-        **options,
+    with (
+        _logging_as_it_was(),
+        start_worker(
+            app,
+            pool="threads",
+            concurrency=concurrency,
+            perform_ping_check=False,
+            loglevel="INFO",
+            shutdown_timeout=SECONDS,
+            **options,
+        ),
     ):
         yield
 
