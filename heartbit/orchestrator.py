@@ -101,6 +101,7 @@ class Orchestrator:
         self._on_event = on_event
         self._warn = on_warning or _logger.warning
         self._connections: McpConnections | None = None
+        self._told: set[str] = set()
 
     async def __aenter__(self) -> Self:
         self._connections = await McpConnections().__aenter__()
@@ -113,6 +114,7 @@ class Orchestrator:
         trace: TracebackType | None,
     ) -> None:
         connections, self._connections = self._connections, None
+        self._told = set()
         if connections is not None:
             await connections.__aexit__(kind, error, trace)
 
@@ -167,8 +169,7 @@ class Orchestrator:
         found = await asyncio.gather(
             *(find_tools(a.tools, connections, self._tool_options) for a in agents)
         )
-        for warning in [*connections.warnings, *(w for each in found for w in each.warnings)]:
-            self._warn(warning)
+        self._tell([*connections.warnings, *(w for each in found for w in each.warnings)])
         executables: dict[str, Tool] = {each.spec.ref: each for each in BLACKBOARD_TOOLS}
         specs = [put_in(each.tools, executables) for each in found]
         return Resolved(
@@ -180,6 +181,13 @@ class Orchestrator:
             ),
             tools=executables,
         )
+
+    def _tell(self, warnings: Sequence[str]) -> None:
+        """Pass warnings on; while the connections stay open, each of them once."""
+        for warning in warnings:
+            if warning not in self._told:
+                self._warn(warning)
+        self._told = {*self._told, *warnings} if self._connections is not None else set()
 
     def _route(self, agent: str | None) -> Routing:
         names = [each.name for each in self._agents]

@@ -63,7 +63,7 @@ def run_output(
         usage=state.usage,
         tool_calls_made=state.tool_calls_made,
         turns=state.turn,
-        cost_usd=state.cost_usd,
+        cost_usd=state.cost_usd if state.usage.total_tokens else None,
         error=state.error,
         error_code=state.error_code,
         pending=pending,

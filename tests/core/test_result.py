@@ -53,6 +53,12 @@ def test_an_output_tells_where_its_run_stands() -> None:
     assert Usage(input_tokens=10, output_tokens=1) == output.usage
 
 
+def test_a_run_that_used_nothing_has_no_cost() -> None:
+    """Nobody has told a price: zero would be a claim."""
+    state, _ = follow([started()])
+    assert run_output("r", state, "failed").cost_usd is None
+
+
 def test_what_unfinished_sub_runs_have_used_is_included() -> None:
     """A cost that is unknown anywhere is unknown as a whole."""
     both = including(DONE, [DONE, replace(DONE, tool_calls_made=5)])

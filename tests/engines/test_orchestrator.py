@@ -465,6 +465,22 @@ def test_what_a_person_should_know_goes_to_the_log_or_to_on_warning(
     assert ["127.0.0.1:9" in warning for warning in heard] == [True]
 
 
+def test_a_warning_is_told_once_while_the_connections_stay_open() -> None:
+    """A chat does not repeat it at every line."""
+    heard: list[str] = []
+    agent = Agent(name="ada", tools=[McpServer("http://127.0.0.1:9/mcp")])
+
+    async def two_lines() -> None:
+        provider = saying("Done.", "Again.")
+        orchestrator = Orchestrator(provider=provider, agents=[agent], on_warning=heard.append)
+        async with orchestrator:
+            await orchestrator.run("Go.")
+            await orchestrator.run("Go on.")
+
+    asyncio.run(two_lines())
+    assert 1 == len(heard)
+
+
 def test_fifty_runs_at_once_do_not_mix() -> None:
     """One orchestrator serves them all, each with its own journal, tools and result."""
     entries: list[Json] = []
