@@ -30,13 +30,29 @@ class BackgroundLoop:
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run `work` on the loop and wait; it is cancelled if the waiting is interrupted."""
-        future = self.submit(work)
+        interrupted = False
+        task: asyncio.Task[Any] | None = None
+
+        async def watched() -> T:
+            nonlocal task
+            task = asyncio.current_task()
+            if interrupted:
+                work.close()
+                raise asyncio.CancelledError
+            return await work
+
+        def cancel() -> None:
+            if task is not None:
+                task.cancel()
+
         try:
-            return future.result()
+            return self.submit(watched()).result()
         except CancelledError:
             raise
         except BaseException:
-            future.cancel()
+            # An interrupt may come at any moment, also before there is anything to cancel.
+            interrupted = True
+            self._loop.call_soon_threadsafe(cancel)
             raise
 
     def stop(self) -> None:
