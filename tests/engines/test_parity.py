@@ -45,6 +45,7 @@ def _check_order(events: list[Event]) -> None:
         assert of_itself or event.step in expected
 
 
+@pytest.mark.slow
 @every_script
 def test_two_runs_of_a_script_write_the_same_journal(script: Script) -> None:
     """Nothing in a journal depends on the clock, on chance, or on who was faster."""
