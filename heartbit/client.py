@@ -31,9 +31,10 @@ from heartbit.core.result import PendingApproval, RunOutput, including, pending_
 from heartbit.core.run import replay
 from heartbit.core.stream import RunIdentity, event_entry
 from heartbit.embedded.address import find_running, state_directory
-from heartbit.engines.durable import Done, DurableEngine, Outbox
+from heartbit.engines.durable import DurableEngine
 from heartbit.engines.ids import run_id_of_task
 from heartbit.engines.plan import RunPlace
+from heartbit.engines.ports import Done, Outbox
 from heartbit.errors import RunStateError, run_error
 from heartbit.loop import BackgroundLoop
 from heartbit.orchestrator import as_prompt

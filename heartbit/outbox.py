@@ -19,8 +19,8 @@ from kombu.utils import json as kombu_json
 from heartbit import runtime as process
 from heartbit.apps import QUEUES
 from heartbit.core.messages import Json
-from heartbit.engines.durable import Dispatch
 from heartbit.engines.plan import CONTROL_QUEUE
+from heartbit.engines.ports import Dispatch
 
 RUN_AGENT = "heartbit.run_agent"
 LLM_TURN = "heartbit.llm_turn"

@@ -26,10 +26,11 @@ from heartbit.core.result import RunOutput
 from heartbit.core.state import RunState
 from heartbit.core.stream import RunIdentity, event_entry
 from heartbit.engines.boards import StepBoards
-from heartbit.engines.durable import Done, DurableEngine, Outbox
+from heartbit.engines.durable import DurableEngine
 from heartbit.engines.leases import Held, Leases
 from heartbit.engines.perform import Outside, perform
 from heartbit.engines.plan import Plan, RunPlace
+from heartbit.engines.ports import Done, Outbox
 from heartbit.engines.recovery import Sweep, SweepThread
 from heartbit.errors import ConfigError, LeaseLost
 from heartbit.loop import BackgroundLoop, background_loop

@@ -12,95 +12,28 @@ does next.
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
-from threading import Lock
-from types import MappingProxyType
-from typing import Protocol
 
-from heartbit.core.agent import as_json
 from heartbit.core.calls import doubt, may_be_begun_again
-from heartbit.core.commands import CallTool, Command, StartSubRun
-from heartbit.core.delegation import BlackboardWrite
+from heartbit.core.commands import CallTool, Command
 from heartbit.core.events import (
     DeadlinePassed,
     Event,
-    LateResult,
-    RunCancelled,
     RunFailed,
     RunStarted,
-    SubRunFinished,
 )
 from heartbit.core.result import RunOutput, run_output
 from heartbit.core.run import Progress, follow
-from heartbit.core.state import RunState
-from heartbit.engines.ids import sub_run_id
+from heartbit.engines.folded import FoldedRuns
 from heartbit.engines.leases import Held
-from heartbit.engines.plan import (
-    TOOL_QUEUE,
-    Keeper,
-    Plan,
-    RunPlace,
-    first_steps,
-    has_sub_runs,
-    plan_outcome,
-)
+from heartbit.engines.plan import TOOL_QUEUE, Keeper, Plan, RunPlace, first_steps
+from heartbit.engines.ports import Announce, Outbox, Work
+from heartbit.engines.recorder import Recorder, dispatch_of, place_of
 from heartbit.errors import BoardConflict, ConfigError, LeaseLost, RunNotFound, WorkersLost
-from heartbit.stores.journal import Journal, Transaction
-from heartbit.stores.records import Appended, Claim, ExpiredStep, NewRun, Opened, RunRow
-
-CACHED_RUNS = 512
-EMPTY: Mapping[str, Command] = MappingProxyType({})
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Dispatch:
-    """A step of a run to send to a queue after a commit; the rest is what people are shown."""
-
-    run_id: str
-    step: str
-    queue: str
-    root_run_id: str = ""
-    agent: str = ""
-    tool: str = ""
-
-
-class Outbox(Protocol):
-    """Where an engine's messages go; sending twice, or late, does no harm."""
-
-    def steps(self, dispatches: Sequence[Dispatch]) -> None:
-        """Have these steps worked on."""
-
-    def sub_runs(self, parent_run_id: str, run_ids: Sequence[str]) -> None:
-        """Have these sub-runs started, and the parent woken when all of them have ended."""
-
-    def finished(self, run_id: str) -> None:
-        """Publish the end of a run to whoever waits for it."""
-
-    def wake(self, run_id: str) -> None:
-        """Have somebody look after a run."""
-
-    def empty_queues(self) -> Sequence[str]:
-        """Queues that certainly hold no message now: what is not claimed by then is lost.
-
-        Not knowing is no failure; then there are none.
-        """
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Done:
-    """A performed command: its event, and what it puts on blackboards, to be stored with that."""
-
-    event: Event
-    board: Sequence[BlackboardWrite] = ()
-
-
-Work = Callable[[Command, RunState, RunPlace, Held], Done]
-Announce = Callable[[RunPlace, Plan], None]
-_Written = tuple[RunPlace, Plan]
+from heartbit.stores.journal import Journal
+from heartbit.stores.records import Claim, ExpiredStep, NewRun, Opened
 
 
 class DurableEngine:
@@ -127,13 +60,19 @@ class DurableEngine:
     ) -> None:
         self._batch_seconds = batch_seconds
         self._clock = clock
-        self._announce = announce
         self._journal = journal
         self._outbox = outbox
         self._work = work
         self._owner = owner
         self._lease_seconds = lease_seconds
-        self._cache = _Cache()
+        self._runs = FoldedRuns(journal)
+        self._recorder = Recorder(
+            journal=journal,
+            outbox=outbox,
+            runs=self._runs,
+            lease_seconds=lease_seconds,
+            announce=announce,
+        )
 
     def open(self, place: RunPlace, start: RunStarted, *, task_id: str) -> Opened:
         """Open a root run, or find the one that is open under this id.
@@ -158,7 +97,7 @@ class DurableEngine:
         Raises:
             RunNotFound: there is no such step.
         """
-        known, since = self._cache.get(run_id), self._clock()
+        known, since = self._runs.known(run_id), self._clock()
         claim = self._claim(run_id, step, known)
         if claim.why_not == "unknown":
             raise RunNotFound(f"There is no step {step!r} of a run {run_id!r}.")
@@ -168,7 +107,7 @@ class DurableEngine:
             progress = follow(progress, claim.events)
         place = self._place(run_id)
         if claim.cancelled:
-            self._cancel(place, progress)
+            self._recorder.cancel(place, progress)
         elif claim.why_not is not None:
             self._refused(place, progress, claim, step)
         elif command := progress.commands.get(step):
@@ -185,25 +124,18 @@ class DurableEngine:
         if lost.fate == "in_doubt" and isinstance(command, CallTool):
             event = doubt(progress.state, command)
         else:
-            progress = self._without_sub_runs(place, progress)
+            progress = self._recorder.without_sub_runs(place, progress)
             reason = f"Every worker that did step {lost.step} was lost: it seems to kill them."
             usage = progress.state.usage
             event = RunFailed(code=WorkersLost.code, message=reason, usage=usage)
-        self._record(place, progress, event, step=lost.step, attempt=lost.attempt, verdict=True)
-
-    def _without_sub_runs(self, place: RunPlace, progress: Progress) -> Progress:
-        """The run once its sub-runs have ended, also those that come after one another."""
-        before = 0
-        while progress.seq > before and has_sub_runs(progress):
-            before = progress.seq
-            self._stop_sub_runs(place, progress)
-            progress = self.progress(place.run_id)
-        return progress
+        self._recorder.record(
+            place, progress, event, step=lost.step, attempt=lost.attempt, verdict=True
+        )
 
     def send_again(self, run_id: str, step: str, queue: str) -> None:
         """Send a step whose message is lost."""
         row = self._journal.run(run_id)
-        self._outbox.steps([_dispatch_of(_place_of(row), row.agent, step, queue)])
+        self._outbox.steps([dispatch_of(place_of(row), row.agent, step, queue)])
 
     def begin_again(self, run_id: str, step: str) -> None:
         """Send a call in doubt that a human wants run again."""
@@ -224,9 +156,9 @@ class DurableEngine:
         """Send what was never sent, or end the run if its tree is cancelled."""
         row = self._journal.run(run_id)
         if self._journal.run(row.root_run_id).cancel_requested:
-            self._cancel(_place_of(row), self.progress(run_id))
+            self._recorder.cancel(place_of(row), self.progress(run_id))
         else:
-            self._dispatch(_place_of(row), row.agent, self._journal.undispatched(run_id))
+            self._recorder.dispatch(place_of(row), row.agent, self._journal.undispatched(run_id))
 
     def cancel(self, run_id: str) -> None:
         """Ask for the end of a run tree; every open run of it is woken to end itself."""
@@ -235,13 +167,13 @@ class DurableEngine:
 
     def resolve(self, run_id: str, event: Event) -> None:
         """Append something that came from outside any step: a decision, a passed deadline."""
-        self._record(self._place(run_id), self.progress(run_id), event)
+        self._recorder.record(self._place(run_id), self.progress(run_id), event)
 
     def pass_deadline(self, run_id: str) -> None:
         """End a run whose time is over, its sub-runs first."""
         progress = self.progress(run_id)
         if progress.state.ending:
-            self._stop_sub_runs(self._place(run_id), progress)
+            self._recorder.stop_sub_runs(self._place(run_id), progress)
         else:
             self.resolve(run_id, DeadlinePassed())
 
@@ -288,7 +220,7 @@ class DurableEngine:
                 )
                 raise
             with suppress(BoardConflict, LeaseLost):
-                return self._record(
+                return self._recorder.record(
                     place,
                     progress,
                     done.event,
@@ -321,145 +253,14 @@ class DurableEngine:
     def _refused(self, place: RunPlace, progress: Progress, claim: Claim, step: str) -> None:
         if claim.why_not == "done":
             agent = progress.state.definition.name
-            self._dispatch(place, agent, self._journal.undispatched(place.run_id))
-
-    def _cancel(self, place: RunPlace, progress: Progress) -> None:
-        if not progress.state.ended:
-            self._record(place, progress, RunCancelled(usage=progress.state.usage))
-
-    def _record(
-        self,
-        place: RunPlace,
-        progress: Progress,
-        event: Event,
-        *,
-        step: str | None = None,
-        attempt: int | None = None,
-        verdict: bool = False,
-        board: Sequence[BlackboardWrite] = (),
-        keeper: Keeper | None = None,
-    ) -> Plan | None:
-        """Append, and think again with the events in between, until it fits or is too late."""
-        while True:
-            plan = plan_outcome(
-                place,
-                progress,
-                event,
-                step=step,
-                attempt=attempt,
-                verdict=verdict,
-                board=board,
-                keeper=keeper,
-            )
-            try:
-                appended, written = self._append(place, plan)
-            except LeaseLost:
-                break
-            if appended.ok:
-                for where, each in written:
-                    self._committed(where, each)
-                return plan
-            if appended.ended:
-                return None
-            progress = follow(progress, appended.behind)
-            if progress.state.ended or (step is not None and step not in progress.commands):
-                break
-        if step is not None and not verdict:
-            self._note_late(place, step, event)
-        return None
-
-    def _note_late(self, place: RunPlace, step: str, event: Event) -> None:
-        """Another attempt holds the step, or has done it: for the record, if the run goes on."""
-        late = LateResult(late_step=step, outcome=as_json(event))
-        self._record(place, self.progress(place.run_id), late)
-
-    def _append(self, place: RunPlace, plan: Plan) -> tuple[Appended, Sequence[_Written]]:
-        """Whether it fitted, and everything that is in the journal if it did."""
-        if plan.after.state.ended and place.parent_run_id is not None:
-            return self._append_to_both(place, plan)
-        return self._journal.append(plan.append), [(place, plan)]
-
-    def _append_to_both(self, place: RunPlace, plan: Plan) -> tuple[Appended, Sequence[_Written]]:
-        """The end of a sub-run and what it means to its parent, in one transaction."""
-        parent_id, step = place.parent_run_id, place.step_in_parent
-        assert parent_id is not None  # noqa: S101 - _append has looked
-        assert step is not None  # noqa: S101 - a run with a parent has its step
-        written: list[_Written] = [(place, plan)]
-        with self._journal.transaction() as transaction:
-            appended = transaction.append(plan.append)
-            if appended.ok:
-                event = _sub_run_finished(step, place.run_id, plan.after.state)
-                written += self._append_to_parent(transaction, parent_id, step, event)
-        return appended, written
-
-    def _append_to_parent(
-        self, transaction: Transaction, parent_id: str, step: str, event: SubRunFinished
-    ) -> Sequence[_Written]:
-        # Read on the same connection: a second one from the pool could be waited for in a circle.
-        known = self._cache.get(parent_id)
-        progress = follow(known, transaction.events(parent_id, known.seq if known else 0))
-        place = _place_of(transaction.run(parent_id))
-        while not progress.state.ended and step in progress.commands:
-            plan = plan_outcome(place, progress, event, step=step, attempt=0)
-            appended = transaction.append(plan.append)
-            if appended.ok:
-                return [(place, plan)]
-            if appended.ended:
-                break
-            progress = follow(progress, appended.behind)
-        return []
-
-    def _committed(self, place: RunPlace, plan: Plan) -> None:
-        """Once it is committed: tell whoever listens, and send what it calls for."""
-        self._cache.put(place.run_id, plan.after)
-        if self._announce is not None:
-            self._announce(place, plan)
-        self._send(place, plan)
-
-    def _send(self, place: RunPlace, plan: Plan) -> None:
-        agent = plan.after.state.definition.name
-        # A step with a delay is somebody else's to send: the body of a chord, and then the sweep.
-        pending = [s.step for s in plan.append.steps if s.state == "pending" and not s.delay]
-        self._dispatch(place, agent, pending, plan.after.commands)
-        subs = [run.run_id for run in plan.append.runs]
-        if subs:
-            self._outbox.sub_runs(place.run_id, subs)
-        if plan.after.state.ended:
-            self._outbox.finished(place.run_id)
-        elif plan.after.state.ending:
-            self._stop_sub_runs(place, plan.after)
-
-    def _stop_sub_runs(self, place: RunPlace, progress: Progress) -> None:
-        """The end of a run is decided: its sub-runs end now, and the last one brings it about."""
-        for step, command in progress.commands.items():
-            if isinstance(command, StartSubRun):
-                child = sub_run_id(place.run_id, step)
-                self._cancel(self._place(child), self.progress(child))
-
-    def _dispatch(
-        self,
-        place: RunPlace,
-        agent: str,
-        steps: Sequence[str],
-        commands: Mapping[str, Command] = EMPTY,
-    ) -> None:
-        if not steps:
-            return
-        won = self._journal.take_dispatch(place.run_id, steps, again_seconds=self._lease_seconds)
-        self._outbox.steps(
-            [_dispatch_of(place, agent, s, queue, _tool_of(commands.get(s))) for s, queue in won]
-        )
+            self._recorder.dispatch(place, agent, self._journal.undispatched(place.run_id))
 
     def progress(self, run_id: str) -> Progress:
         """The whole journal of a run, folded."""
-        known = self._cache.get(run_id)
-        events = self._journal.events(run_id, known.seq if known else 0)
-        progress = follow(known, events)
-        self._cache.put(run_id, progress)
-        return progress
+        return self._runs.progress(run_id)
 
     def _place(self, run_id: str) -> RunPlace:
-        return _place_of(self._journal.run(run_id))
+        return place_of(self._journal.run(run_id))
 
 
 def _mine(plan: Plan) -> list[tuple[Command, Held]]:
@@ -470,66 +271,3 @@ def _mine(plan: Plan) -> list[tuple[Command, Held]]:
         for new in append.steps
         if new.state == "running"
     ]
-
-
-def _dispatch_of(place: RunPlace, agent: str, step: str, queue: str, tool: str = "") -> Dispatch:
-    return Dispatch(
-        run_id=place.run_id,
-        step=step,
-        queue=queue,
-        root_run_id=place.root_run_id,
-        agent=agent,
-        tool=tool,
-    )
-
-
-def _tool_of(command: Command | None) -> str:
-    return command.call.name if isinstance(command, CallTool) else ""
-
-
-def _place_of(row: RunRow) -> RunPlace:
-    return RunPlace(
-        run_id=row.run_id,
-        root_run_id=row.root_run_id,
-        parent_run_id=row.parent_run_id,
-        step_in_parent=row.step_in_parent,
-        tenant_id=row.tenant_id,
-        user_id=row.user_id,
-    )
-
-
-def _sub_run_finished(step: str, run_id: str, state: RunState) -> SubRunFinished:
-    return SubRunFinished(
-        step=step,
-        sub_run_id=run_id,
-        sub_agent=state.definition.name,
-        status=state.status,
-        result=state.result,
-        error=state.error,
-        usage=state.usage,
-        tool_calls_made=state.tool_calls_made,
-        cost_usd=state.cost_usd,
-    )
-
-
-class _Cache:
-    """The runs this process has folded lately: the next step needs only the newest events."""
-
-    def __init__(self) -> None:
-        self._runs: OrderedDict[str, Progress] = OrderedDict()
-        self._lock = Lock()
-
-    def get(self, run_id: str) -> Progress | None:
-        with self._lock:
-            if run_id in self._runs:
-                self._runs.move_to_end(run_id)
-            return self._runs.get(run_id)
-
-    def put(self, run_id: str, progress: Progress) -> None:
-        with self._lock:
-            known = self._runs.get(run_id)
-            if known is None or known.seq < progress.seq:
-                self._runs[run_id] = progress
-            self._runs.move_to_end(run_id)
-            if progress.state.ended or len(self._runs) > CACHED_RUNS:
-                self._runs.pop(run_id if progress.state.ended else next(iter(self._runs)))

@@ -10,7 +10,7 @@ import pytest
 from celery import chain
 from celery.signals import task_prerun
 
-from heartbit.engines.durable import Dispatch
+from heartbit.engines.ports import Dispatch
 from heartbit.outbox import CeleryOutbox, shown
 from heartbit.tasks import run_agent
 from tests.support.canvas import SECONDS, until

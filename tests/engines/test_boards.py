@@ -10,9 +10,9 @@ import pytest
 from heartbit.core.commands import CallTool, Command
 from heartbit.core.state import RunState
 from heartbit.engines.boards import StepBoards
-from heartbit.engines.durable import Done
 from heartbit.engines.leases import Held
 from heartbit.engines.plan import RunPlace
+from heartbit.engines.ports import Done
 from heartbit.errors import ToolError
 from heartbit.stores.memory_journal import InMemoryJournal
 from tests.support.bench import RUN, SOLO, Bench, calling

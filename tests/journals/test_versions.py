@@ -15,9 +15,10 @@ from heartbit import runtime as process
 from heartbit.core.commands import Command
 from heartbit.core.events import RunStarted
 from heartbit.core.state import RunState
-from heartbit.engines.durable import Done, DurableEngine
+from heartbit.engines.durable import DurableEngine
 from heartbit.engines.leases import Held
 from heartbit.engines.plan import RunPlace
+from heartbit.engines.ports import Done
 from heartbit.engines.recovery import Sweep
 from heartbit.errors import JournalError
 from heartbit.stores.postgres import PostgresJournal

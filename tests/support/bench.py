@@ -14,9 +14,10 @@ from heartbit.core.agent import AgentDefinition, PermissionRule
 from heartbit.core.commands import CallModel, CallTool, Command, Summarise
 from heartbit.core.events import ContextSummarised, Decision, Event, RunStarted
 from heartbit.core.state import RunState
-from heartbit.engines.durable import Dispatch, Done, DurableEngine
+from heartbit.engines.durable import DurableEngine
 from heartbit.engines.leases import Held
 from heartbit.engines.plan import RunPlace
+from heartbit.engines.ports import Announce, Dispatch, Done
 from heartbit.engines.recovery import Sweep
 from heartbit.stores.memory_journal import InMemoryJournal
 from tests.support.journals import call, delegating, replied, returned, spec
@@ -151,13 +152,14 @@ class Bench:
         self.engine.open(RunPlace(run_id=RUN, root_run_id=RUN), start, task_id=RUN)
         self.journal.set_completion(RUN, {"waits": True})
 
-    def worker(self) -> DurableEngine:
+    def worker(self, announce: Announce | None = None) -> DurableEngine:
         """Another process, which knows only the journal."""
         self._workers += 1
         return DurableEngine(
             journal=self.journal,
             outbox=self.outbox,
             work=self._work,
+            announce=announce,
             owner=f"worker {self._workers}",
             lease_seconds=LEASE_SECONDS,
             clock=self.clock,

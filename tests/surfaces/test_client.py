@@ -21,8 +21,9 @@ from heartbit.core.messages import Completion, TextPart, ToolCall, Usage
 from heartbit.core.state import RunState
 from heartbit.core.tools import ToolSpec
 from heartbit.embedded.address import Addresses, announce
-from heartbit.engines.durable import Done, DurableEngine
+from heartbit.engines.durable import DurableEngine
 from heartbit.engines.plan import RunPlace
+from heartbit.engines.ports import Done
 from heartbit.errors import ConfigError, InvalidDecision, RunStateError
 from heartbit.stores.postgres import PostgresJournal
 

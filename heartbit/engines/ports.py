@@ -1,0 +1,63 @@
+"""What the durable engine asks of whoever makes it: messages sent, commands performed, ears.
+
+Protocols and the values they carry; nothing here does anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from heartbit.core.commands import Command
+from heartbit.core.delegation import BlackboardWrite
+from heartbit.core.events import Event
+from heartbit.core.state import RunState
+from heartbit.engines.leases import Held
+from heartbit.engines.plan import Plan, RunPlace
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Dispatch:
+    """A step of a run to send to a queue after a commit; the rest is what people are shown."""
+
+    run_id: str
+    step: str
+    queue: str
+    root_run_id: str = ""
+    agent: str = ""
+    tool: str = ""
+
+
+class Outbox(Protocol):
+    """Where an engine's messages go; sending twice, or late, does no harm."""
+
+    def steps(self, dispatches: Sequence[Dispatch]) -> None:
+        """Have these steps worked on."""
+
+    def sub_runs(self, parent_run_id: str, run_ids: Sequence[str]) -> None:
+        """Have these sub-runs started, and the parent woken when all of them have ended."""
+
+    def finished(self, run_id: str) -> None:
+        """Publish the end of a run to whoever waits for it."""
+
+    def wake(self, run_id: str) -> None:
+        """Have somebody look after a run."""
+
+    def empty_queues(self) -> Sequence[str]:
+        """Queues that certainly hold no message now: what is not claimed by then is lost.
+
+        Not knowing is no failure; then there are none.
+        """
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Done:
+    """A performed command: its event, and what it puts on blackboards, to be stored with that."""
+
+    event: Event
+    board: Sequence[BlackboardWrite] = ()
+
+
+Work = Callable[[Command, RunState, RunPlace, Held], Done]
+Announce = Callable[[RunPlace, Plan], None]

@@ -1,0 +1,231 @@
+"""What becomes of an event: appended with all it brings about, then told and sent.
+
+An append that does not fit any more is thought over with the events in between, until it fits or
+comes too late. Only after the commit anybody hears of it, and the rows of its steps are sent: they
+are the outbox. The end of a sub-run and what it means to its parent are one transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from heartbit.core.agent import as_json
+from heartbit.core.commands import CallTool, Command, StartSubRun
+from heartbit.core.delegation import BlackboardWrite
+from heartbit.core.events import Event, LateResult, RunCancelled, SubRunFinished
+from heartbit.core.run import Progress, follow
+from heartbit.core.state import RunState
+from heartbit.engines.folded import FoldedRuns
+from heartbit.engines.ids import sub_run_id
+from heartbit.engines.plan import Keeper, Plan, RunPlace, has_sub_runs, plan_outcome
+from heartbit.engines.ports import Announce, Dispatch, Outbox
+from heartbit.errors import LeaseLost
+from heartbit.stores.journal import Journal, Transaction
+from heartbit.stores.records import Appended, RunRow
+
+NOTHING_OPEN: Mapping[str, Command] = MappingProxyType({})
+_Written = tuple[RunPlace, Plan]
+
+
+class Recorder:
+    """Appends events to journals. Every method may be called by any number of threads."""
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        outbox: Outbox,
+        runs: FoldedRuns,
+        lease_seconds: float,
+        announce: Announce | None,
+    ) -> None:
+        self._journal = journal
+        self._outbox = outbox
+        self._runs = runs
+        self._lease_seconds = lease_seconds
+        self._announce = announce
+
+    def record(
+        self,
+        place: RunPlace,
+        progress: Progress,
+        event: Event,
+        *,
+        step: str | None = None,
+        attempt: int | None = None,
+        verdict: bool = False,
+        board: Sequence[BlackboardWrite] = (),
+        keeper: Keeper | None = None,
+    ) -> Plan | None:
+        """Append, or give None if it came too late: a late outcome is kept for the record.
+
+        Raises:
+            BoardConflict: somebody else has written to the same key of a blackboard.
+        """
+        while True:
+            plan = plan_outcome(
+                place,
+                progress,
+                event,
+                step=step,
+                attempt=attempt,
+                verdict=verdict,
+                board=board,
+                keeper=keeper,
+            )
+            try:
+                appended, written = self._append(place, plan)
+            except LeaseLost:
+                break
+            if appended.ok:
+                for where, each in written:
+                    self._committed(where, each)
+                return plan
+            if appended.ended:
+                return None
+            progress = follow(progress, appended.behind)
+            if progress.state.ended or (step is not None and step not in progress.commands):
+                break
+        if step is not None and not verdict:
+            self._note_late(place, step, event)
+        return None
+
+    def cancel(self, place: RunPlace, progress: Progress) -> None:
+        """End a run, unless it has ended."""
+        if not progress.state.ended:
+            self.record(place, progress, RunCancelled(usage=progress.state.usage))
+
+    def stop_sub_runs(self, place: RunPlace, progress: Progress) -> None:
+        """The end of a run is decided: its sub-runs end now, and the last one brings it about."""
+        for step, command in progress.commands.items():
+            if isinstance(command, StartSubRun):
+                child = sub_run_id(place.run_id, step)
+                self.cancel(place_of(self._journal.run(child)), self._runs.progress(child))
+
+    def without_sub_runs(self, place: RunPlace, progress: Progress) -> Progress:
+        """The run once its sub-runs have ended, also those that come after one another."""
+        before = 0
+        while progress.seq > before and has_sub_runs(progress):
+            before = progress.seq
+            self.stop_sub_runs(place, progress)
+            progress = self._runs.progress(place.run_id)
+        return progress
+
+    def dispatch(
+        self,
+        place: RunPlace,
+        agent: str,
+        steps: Sequence[str],
+        commands: Mapping[str, Command] = NOTHING_OPEN,
+    ) -> None:
+        """Send steps that were never sent; each is won by one caller."""
+        if not steps:
+            return
+        won = self._journal.take_dispatch(place.run_id, steps, again_seconds=self._lease_seconds)
+        self._outbox.steps(
+            [dispatch_of(place, agent, s, queue, _tool_of(commands.get(s))) for s, queue in won]
+        )
+
+    def _note_late(self, place: RunPlace, step: str, event: Event) -> None:
+        """Another attempt holds the step, or has done it: for the record, if the run goes on."""
+        late = LateResult(late_step=step, outcome=as_json(event))
+        self.record(place, self._runs.progress(place.run_id), late)
+
+    def _append(self, place: RunPlace, plan: Plan) -> tuple[Appended, Sequence[_Written]]:
+        """Whether it fitted, and everything that is in the journal if it did."""
+        if plan.after.state.ended and place.parent_run_id is not None:
+            return self._append_to_both(place, plan)
+        return self._journal.append(plan.append), [(place, plan)]
+
+    def _append_to_both(self, place: RunPlace, plan: Plan) -> tuple[Appended, Sequence[_Written]]:
+        """The end of a sub-run and what it means to its parent, in one transaction."""
+        parent_id, step = place.parent_run_id, place.step_in_parent
+        assert parent_id is not None  # noqa: S101 - _append has looked
+        assert step is not None  # noqa: S101 - a run with a parent has its step
+        written: list[_Written] = [(place, plan)]
+        with self._journal.transaction() as transaction:
+            appended = transaction.append(plan.append)
+            if appended.ok:
+                event = _sub_run_finished(step, place.run_id, plan.after.state)
+                written += self._append_to_parent(transaction, parent_id, step, event)
+        return appended, written
+
+    def _append_to_parent(
+        self, transaction: Transaction, parent_id: str, step: str, event: SubRunFinished
+    ) -> Sequence[_Written]:
+        # Read on the same connection: a second one from the pool could be waited for in a circle.
+        known = self._runs.known(parent_id)
+        progress = follow(known, transaction.events(parent_id, known.seq if known else 0))
+        place = place_of(transaction.run(parent_id))
+        while not progress.state.ended and step in progress.commands:
+            plan = plan_outcome(place, progress, event, step=step, attempt=0)
+            appended = transaction.append(plan.append)
+            if appended.ok:
+                return [(place, plan)]
+            if appended.ended:
+                break
+            progress = follow(progress, appended.behind)
+        return []
+
+    def _committed(self, place: RunPlace, plan: Plan) -> None:
+        """Once it is committed: tell whoever listens, and send what it calls for."""
+        self._runs.keep(place.run_id, plan.after)
+        if self._announce is not None:
+            self._announce(place, plan)
+        self._send(place, plan)
+
+    def _send(self, place: RunPlace, plan: Plan) -> None:
+        agent = plan.after.state.definition.name
+        # A step with a delay is somebody else's to send: the body of a chord, and then the sweep.
+        pending = [s.step for s in plan.append.steps if s.state == "pending" and not s.delay]
+        self.dispatch(place, agent, pending, plan.after.commands)
+        subs = [run.run_id for run in plan.append.runs]
+        if subs:
+            self._outbox.sub_runs(place.run_id, subs)
+        if plan.after.state.ended:
+            self._outbox.finished(place.run_id)
+        elif plan.after.state.ending:
+            self.stop_sub_runs(place, plan.after)
+
+
+def dispatch_of(place: RunPlace, agent: str, step: str, queue: str, tool: str = "") -> Dispatch:
+    """The message of a step."""
+    return Dispatch(
+        run_id=place.run_id,
+        step=step,
+        queue=queue,
+        root_run_id=place.root_run_id,
+        agent=agent,
+        tool=tool,
+    )
+
+
+def place_of(row: RunRow) -> RunPlace:
+    """Where a stored run belongs."""
+    return RunPlace(
+        run_id=row.run_id,
+        root_run_id=row.root_run_id,
+        parent_run_id=row.parent_run_id,
+        step_in_parent=row.step_in_parent,
+        tenant_id=row.tenant_id,
+        user_id=row.user_id,
+    )
+
+
+def _tool_of(command: Command | None) -> str:
+    return command.call.name if isinstance(command, CallTool) else ""
+
+
+def _sub_run_finished(step: str, run_id: str, state: RunState) -> SubRunFinished:
+    return SubRunFinished(
+        step=step,
+        sub_run_id=run_id,
+        sub_agent=state.definition.name,
+        status=state.status,
+        result=state.result,
+        error=state.error,
+        usage=state.usage,
+        tool_calls_made=state.tool_calls_made,
+        cost_usd=state.cost_usd,
+    )
