@@ -279,7 +279,7 @@ OTHER = "00000000-0000-4000-8000-000000000002"
 
 def test_the_end_of_a_sub_run_is_announced_with_what_it_means_to_its_parent() -> None:
     """Whoever watches the tree hears of both, each after its commit."""
-    bench, heard = Bench(), []
+    heard = []
 
     def announce(place: RunPlace, plan: Plan) -> None:
         stored = bench.journal.events(place.run_id)
@@ -287,7 +287,7 @@ def test_the_end_of_a_sub_run_is_announced_with_what_it_means_to_its_parent() ->
         assert tuple(plan.append.events) == stored[first : first + len(plan.append.events)]
         heard.extend((place.run_id, event.step) for event in plan.append.events)
 
-    bench.engine = bench.worker(announce)
+    bench = Bench(announce=announce)
     bench.start()
     bench.until_it_ends()
     written = [(r.run_id, e.step) for r in bench.journal.tree(RUN) for e in _events(bench, r)]

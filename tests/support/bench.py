@@ -133,8 +133,14 @@ class Bench:
     """One journal, one outbox, and as many workers as a test wants."""
 
     def __init__(
-        self, say: Say = script, agent: AgentDefinition = CHIEF, *, batched: bool = False
+        self,
+        say: Say = script,
+        agent: AgentDefinition = CHIEF,
+        *,
+        batched: bool = False,
+        announce: Announce | None = None,
     ) -> None:
+        self._announce = announce
         self._batch_seconds = 5.0 if batched else None
         self.clock = Clock()
         self.journal = InMemoryJournal(self.clock)
@@ -152,14 +158,14 @@ class Bench:
         self.engine.open(RunPlace(run_id=RUN, root_run_id=RUN), start, task_id=RUN)
         self.journal.set_completion(RUN, {"waits": True})
 
-    def worker(self, announce: Announce | None = None) -> DurableEngine:
+    def worker(self) -> DurableEngine:
         """Another process, which knows only the journal."""
         self._workers += 1
         return DurableEngine(
             journal=self.journal,
             outbox=self.outbox,
             work=self._work,
-            announce=announce,
+            announce=self._announce,
             owner=f"worker {self._workers}",
             lease_seconds=LEASE_SECONDS,
             clock=self.clock,
