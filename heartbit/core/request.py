@@ -11,7 +11,10 @@ from heartbit.core.tools import ToolChoice, ToolSpec
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelRequest:
-    """What every adapter translates. The model's name belongs to the provider, not in here."""
+    """What every adapter translates.
+
+    `model` is who is asked in place of the provider's own model; empty, it is that one.
+    """
 
     system: str
     messages: tuple[Message, ...]
@@ -19,3 +22,4 @@ class ModelRequest:
     max_tokens: int = 4096
     tool_choice: ToolChoice | None = None
     reasoning_effort: ReasoningEffort | None = None
+    model: str = ""

@@ -417,6 +417,7 @@ def model_request(state: RunState) -> ModelRequest:
         max_tokens=definition.max_tokens,
         tool_choice=_tool_choice(state),
         reasoning_effort=definition.reasoning_effort,
+        model=definition.model,
     )
 
 

@@ -94,7 +94,10 @@ def summary_request(
     if previous:
         text = f"{SUMMARY_HEADER}\n{previous.text}\n\n{text}"
     return ModelRequest(
-        system=SUMMARISER, messages=(user_message(text),), max_tokens=SUMMARY_MAX_TOKENS
+        system=SUMMARISER,
+        messages=(user_message(text),),
+        max_tokens=SUMMARY_MAX_TOKENS,
+        model=definition.model,
     )
 
 

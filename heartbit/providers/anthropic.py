@@ -77,7 +77,8 @@ class AnthropicProvider(Adapter):
 
     def build_request(self, request: ModelRequest, *, stream: bool = False) -> bytes:
         """The body to send."""
-        members = [b'"model":%b,"max_tokens":%d' % (encoded(self.model), request.max_tokens)]
+        model = encoded(request.model or self.model)
+        members = [b'"model":%b,"max_tokens":%d' % (model, request.max_tokens)]
         if request.system.strip():
             members.append(b'"system":' + _system(request.system, self._caching))
         budget = _thinking_budget(request)

@@ -33,6 +33,8 @@ class Provider(Protocol):
     async def complete(self, request: ModelRequest, listener: Listener | None = None) -> Completion:
         """Ask once; with a listener the reply is streamed.
 
+        A `request.model` that is not empty is asked in place of this one's own.
+
         Raises:
             ProviderError: one of its classes, mapped from status, error type or transport failure.
         """

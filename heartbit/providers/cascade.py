@@ -19,7 +19,8 @@ class CascadingProvider:
 
     Any providers can be tiers. Rejected replies and failed calls are in `Completion.rejected`, and
     in its usage and cost. Before the last tier a listener hears nothing that may be taken back: an
-    accepted reply comes as one piece, and only the last tier streams.
+    accepted reply comes as one piece, and only the last tier streams. A request for another model
+    than the last tier's goes to that tier alone: whoever names a model wants no cheaper one.
 
     Raises:
         ConfigError: no tiers.
@@ -49,13 +50,16 @@ class CascadingProvider:
             ProviderError: of the last tier, or of one whose failure no other model can mend; its
                 usage includes that of the tiers before.
         """
+        if request.model not in ("", self.model):
+            return await self.tiers[-1].complete(request, listener)
+        own = replace(request, model="") if request.model else request
         spent = _Spent()
         for tier in self.tiers[:-1]:
-            completion = await self._try(tier, request, spent)
+            completion = await self._try(tier, own, spent)
             if completion is not None:
                 _tell(listener, completion)
                 return spent.accept(tier, completion)
-        return await _last(self.tiers[-1], request, listener, spent)
+        return await _last(self.tiers[-1], own, listener, spent)
 
     async def _try(self, tier: Provider, request: ModelRequest, spent: _Spent) -> Completion | None:
         try:

@@ -72,8 +72,8 @@ class OpenAIProvider(Adapter):
 
     def build_request(self, request: ModelRequest, *, stream: bool = False) -> bytes:
         """The body to send."""
-        limit = self._limit_field
-        members = [b'"model":%b,"%b":%d' % (encoded(self.model), limit, request.max_tokens)]
+        model, limit = encoded(request.model or self.model), self._limit_field
+        members = [b'"model":%b,"%b":%d' % (model, limit, request.max_tokens)]
         if request.tools:
             members.append(b'"tools":[%b]' % joined(map(_tool, request.tools)))
             if request.tool_choice is not None:

@@ -35,9 +35,10 @@ class PricedProvider:
     async def complete(self, request: ModelRequest, listener: Listener | None = None) -> Completion:
         """Ask once, and price the reply."""
         completion = await self.provider.complete(request, listener)
-        cost = completion_cost_usd(completion, self._price_of)
+        asked = request.model or self.model
+        cost = completion_cost_usd(completion, lambda model: self._price_of(model, asked))
         return completion if cost is None else replace(completion, cost_usd=cost)
 
-    def _price_of(self, model: str | None) -> Price | None:
+    def _price_of(self, model: str | None, asked: str) -> Price | None:
         exact = None if model is None else self.prices.get(model)
-        return exact or self.prices.get(asked_name(model, self.model))
+        return exact or self.prices.get(asked_name(model, asked))

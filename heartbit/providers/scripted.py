@@ -106,7 +106,7 @@ class ScriptedProvider:
                 input_tokens=_tokens(_shown(request)),
                 output_tokens=_tokens(_said(message)),
             ),
-            model=self.model,
+            model=request.model or self.model,
         )
 
 

@@ -79,6 +79,10 @@ def test_the_smallest_request_has_no_empty_field() -> None:
     assert {**expected, "stream": True} == sent(request(), stream=True)
 
 
+def test_a_model_that_the_request_names_is_asked_in_place_of_the_own_one() -> None:
+    assert "other" == sent(request(model="other"))["model"]
+
+
 def test_system_and_tools_are_sent() -> None:
     body = sent(request(system='Say "hi" 😀\n', tools=(ADD, SUB), max_tokens=7))
     assert ('Say "hi" 😀\n', 7) == (body["system"], body["max_tokens"])

@@ -84,6 +84,22 @@ def test_a_rejected_reply_is_counted_and_the_next_tier_answers() -> None:
     ) == completion.rejected
 
 
+def test_each_tier_asks_its_own_model_when_the_request_names_the_last_one() -> None:
+    """A definition names the model of its cascade, which is that of the last tier."""
+    cheap, dear = tier("cheap", "Hm"), tier("dear", GOOD)
+    request = replace(REQUEST, model="dear")
+    asyncio.run(CascadingProvider([cheap, dear]).complete(request))
+    assert ([REQUEST], [REQUEST]) == (cheap.requests, dear.requests)
+
+
+def test_another_model_than_the_last_one_is_asked_alone() -> None:
+    """Who names a model does not want the reply of a cheaper one."""
+    cheap, dear = tier("cheap", GOOD), tier("dear", GOOD)
+    request = replace(REQUEST, model="dearest")
+    completion = asyncio.run(CascadingProvider([cheap, dear]).complete(request))
+    assert ([], [request], "dearest") == (cheap.requests, dear.requests, completion.model)
+
+
 def test_the_last_tier_is_never_gated() -> None:
     """There is nobody left to ask."""
     assert REFUSAL == ask(tier("cheap", "Hm"), tier("dear", REFUSAL)).message.text

@@ -85,6 +85,10 @@ def test_openai_itself_gets_the_new_name_of_the_limit_and_all_others_the_old_one
     assert 7 == sent(request(max_tokens=7))["max_tokens"]
 
 
+def test_a_model_that_the_request_names_is_asked_in_place_of_the_own_one() -> None:
+    assert "other" == sent(request(model="other"))["model"]
+
+
 def test_system_comes_first_and_tools_are_functions() -> None:
     body = sent(request(system='Say "hi" 😀\n', tools=(ADD,)))
     assert {"role": "system", "content": 'Say "hi" 😀\n'} == body["messages"][0]

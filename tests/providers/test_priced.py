@@ -56,6 +56,13 @@ def test_a_reply_has_the_price_of_the_model_that_answered(
     assert dollars == cost(replace(REPLY, model=answered))
 
 
+def test_a_reply_without_a_name_has_the_price_of_the_model_that_the_request_names() -> None:
+    """And not that of the provider's own model, which was not asked."""
+    provider = PricedProvider(ScriptedProvider([REPLY], model="gpt-4o"), PRICES)
+    completion = asyncio.run(provider.complete(replace(REQUEST, model="gpt-4o-mini")))
+    assert 0.75 == completion.cost_usd
+
+
 def test_a_price_for_the_very_snapshot_comes_first() -> None:
     """Who lists it under its date means it."""
     prices = {**PRICES, "gpt-4o-2024-05-13": Price(input_per_million=5, output_per_million=15)}

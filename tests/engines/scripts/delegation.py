@@ -249,12 +249,34 @@ def _structured_sub_expect(got: Outcome) -> None:
 
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
 
+
+def _models_answer(asked: Asked) -> Reply:
+    chief = _echoing(_delegating(("ada", "a"), ("bob", "b"), ("cyd", "c")), asked)
+    return chief or Reply(text=asked.body["model"])
+
+
+def _models_expect(got: Outcome) -> None:
+    blocks = str(got.output.result).split("\n\n")
+    assert ["small", "large", "test-model"] == [block.splitlines()[1] for block in blocks]
+    assert {"chiefs-own"} == {a.body["model"] for a in got.asked if "chief" in a.system}
+
+
 SCRIPTS = [
     Script(
         name="tasks of one call run as sub-runs and are joined in the order of the request",
         agent=_chief(),
         answer=_parallel,
         expect=_parallel_expect,
+        tools=TOOLS,
+    ),
+    Script(
+        name="agents on one provider are each asked as the model that their definition names",
+        agent=_chief(
+            (replace(SUBS[0], model="small"), replace(SUBS[1], model="large"), SUBS[2]),
+            model="chiefs-own",
+        ),
+        answer=_models_answer,
+        expect=_models_expect,
         tools=TOOLS,
     ),
     Script(
