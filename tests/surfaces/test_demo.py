@@ -1,4 +1,4 @@
-"""`make run`: the main job, as its program and on its configuration."""
+"""`make run`: the main job as a durable run, as its program and on its configuration."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def demo(prompt: str, **environment: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=100,
     )
 
 
@@ -81,6 +81,7 @@ def test_with_a_key_the_real_adapter_sends_the_prompt() -> None:
         done = demo(PROMPT, ANTHROPIC_API_KEY="test-key", HEARTBIT_BASE_URL=server.url)
     assert (0, "A real answer.\n") == (done.returncode, done.stdout)
     assert "scripted" not in done.stderr
+    assert "every turn and every tool call is a Celery task" in done.stderr
     [message] = server.requests[0].json["messages"]
     assert PROMPT == message["content"][0]["text"]
     assert "test-key" == server.requests[0].headers["x-api-key"]
