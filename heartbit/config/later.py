@@ -1,12 +1,13 @@
 """The tables of features that heartbit does not have yet: read and checked, used by nothing.
 
-A file written for them keeps loading, with one warning.
+A file written for them keeps loading, with one warning. Only the schedules of [daemon] are in use.
 """
 
 from __future__ import annotations
 
 import re
 from typing import Annotated, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, field_validator, model_validator
 
@@ -30,6 +31,27 @@ def _clock_time(time: str) -> str:
     if not re.fullmatch(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]", time):
         raise ValueError("must be a time of day like 08:30")
     return time
+
+
+def _printable(name: str) -> str:
+    if not name.isprintable():
+        raise ValueError("must be text that can be printed")
+    return name
+
+
+def _cron(expression: str) -> str:
+    from heartbit.core.cron import check_cron  # croniter, which few files need
+
+    check_cron(expression)
+    return expression
+
+
+def _time_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ValueError, OSError, ZoneInfoNotFoundError):
+        raise ValueError("must be a time zone like Europe/Berlin that this machine knows") from None
+    return name
 
 
 ClockTime = Annotated[str, AfterValidator(_clock_time)]
@@ -121,12 +143,18 @@ class KafkaTable(Table):
 class ScheduleTable(Table):
     """A prompt that is run again and again."""
 
-    name: Text
+    name: Annotated[Text, AfterValidator(_printable)]
     """Unique name of the schedule."""
-    cron: Text
-    """When: second, minute, hour, day of month, month, day of week."""
+    cron: Annotated[Text, AfterValidator(_cron)]
+    """When: minute, hour, day of month, month, day of week, as in a crontab. With a second in front
+    there are six fields; then days of the week go from 1 (Sunday) to 7, and both fields of a day
+    must fit."""
+    timezone: Annotated[Text, AfterValidator(_time_zone)] = "UTC"
+    """By whose clocks: a name like `Europe/Berlin`."""
     task: Text
     """The prompt."""
+    agent: Text | None = None
+    """Who gets the prompt; by default whom the routing chooses."""
     enabled: bool = True
     """Whether it runs."""
 

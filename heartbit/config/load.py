@@ -291,7 +291,7 @@ def _tables(entries: object) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def _warnings(config: Config, environ: Mapping[str, str], source: str | None) -> Iterator[str]:
     prefix = f"{source}: " if source else ""
-    unused = [f"[{name}]" for name in LATER if getattr(config, name) is not None]
+    unused = list(_unused(config))
     if unused:
         yield f"{prefix}{_listed(unused)} {'is' if len(unused) == 1 else 'are'} not used yet"
     if config.restate is not None:
@@ -302,6 +302,16 @@ def _warnings(config: Config, environ: Mapping[str, str], source: str | None) ->
     for name in _caching_in_vain(config):
         yield f"{prefix}prompt_caching {name} is ignored: only anthropic has it"
     yield from remarks(environ)
+
+
+def _unused(config: Config) -> Iterator[str]:
+    for name in LATER:
+        table = getattr(config, name)
+        if name == "daemon" and config.schedules:
+            if table.model_fields_set != {"schedules"}:
+                yield "[daemon] (except for its schedules)"
+        elif table is not None:
+            yield f"[{name}]"
 
 
 def _caching_in_vain(config: Config) -> Iterator[str]:

@@ -7,9 +7,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
-from heartbit.config.agents import AgentTable, OrchestratorTable, PermissionTable, ToolTable
+from heartbit.config.agents import (
+    ORCHESTRATOR,
+    AgentTable,
+    OrchestratorTable,
+    PermissionTable,
+    ToolTable,
+)
 from heartbit.config.fields import (
     BuiltWhenUsed,
     Many,
@@ -27,6 +33,7 @@ from heartbit.config.later import (
     KnowledgeTable,
     MemoryTable,
     RestateTable,
+    ScheduleTable,
     TelemetryTable,
 )
 from heartbit.config.provider import ProviderTable, inherited
@@ -119,6 +126,25 @@ class Config(Table):
     @classmethod
     def _tools_differ(cls, tools: tuple[ToolTable, ...]) -> tuple[ToolTable, ...]:
         return _differ(tools, "is the name of another [[tools]] entry too")
+
+    @field_validator("daemon")
+    @classmethod
+    def _schedules_have_agents(
+        cls, daemon: DaemonTable | None, info: ValidationInfo
+    ) -> DaemonTable | None:
+        if daemon is None or "agents" not in info.data:  # wrong agents are told by themselves
+            return daemon
+        known = [*(agent.name for agent in info.data["agents"]), ORCHESTRATOR]
+        for at, schedule in enumerate(daemon.schedules):
+            if schedule.agent not in (None, *known):
+                message = f"names {schedule.agent!r}, but there are only {', '.join(known)}"
+                raise broken_rule(message, "schedules", at, "agent")
+        return daemon
+
+    @property
+    def schedules(self) -> tuple[ScheduleTable, ...]:
+        """What starts runs by itself."""
+        return self.daemon.schedules if self.daemon else ()
 
     def provider_of(self, agent: AgentTable) -> ProviderTable:
         """The provider that serves `agent`: its own, or the one of the file."""

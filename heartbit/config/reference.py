@@ -102,6 +102,8 @@ def _section(table: type[Table], name: str, holder: Any) -> str:
 
 
 def _remark(table: type[Table], name: str) -> str:
+    if name == "daemon":
+        return " Read and checked, but apart from the schedules not used yet."
     if name in LATER:
         return " Read and checked, but not used yet."
     if table is ProviderTable:

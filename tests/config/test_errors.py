@@ -236,8 +236,38 @@ MISTAKES = [
         "heartbit.toml:3: 'cron' in [[daemon.schedules]] 'n' must not be empty",
     ),
     (
-        "[[daemon.schedules]]\nname = 'n'\ncron = '*'\ntask = 't'\n" * 2,
+        "[[daemon.schedules]]\nname = 'n'\ncron = '* * * * *'\ntask = 't'\n" * 2,
         "heartbit.toml:6: 'name' in [[daemon.schedules]] 'n' is the name of another schedule too",
+    ),
+    (
+        "[[daemon.schedules]]\nname = 'n'\ncron = '61 * * * *'\ntask = 't'",
+        "heartbit.toml:3: 'cron' in [[daemon.schedules]] 'n' is no cron expression: [61 * * * *] "
+        "is not acceptable, out of range",
+    ),
+    (
+        "[[daemon.schedules]]\nname = 'n'\ncron = '0 0 30 2 *'\ntask = 't'",
+        "heartbit.toml:3: 'cron' in [[daemon.schedules]] 'n' names a time that never comes: "
+        "'0 0 30 2 *'",
+    ),
+    (
+        "[[daemon.schedules]]\nname = 'n'\ncron = '@daily'\ntask = 't'\ntimezone = 'Mars/North'",
+        "heartbit.toml:5: 'timezone' in [[daemon.schedules]] 'n' must be a time zone like "
+        "Europe/Berlin that this machine knows",
+    ),
+    (
+        "[[daemon.schedules]]\nname = 'n'\ncron = '@daily'\ntask = 't'\ntimezone = 'Europe'",
+        "heartbit.toml:5: 'timezone' in [[daemon.schedules]] 'n' must be a time zone like "
+        "Europe/Berlin that this machine knows",
+    ),
+    (
+        "[[agents]]\nname = 'a'\ndescription = 'd'\nsystem_prompt = 's'\n"
+        "[[daemon.schedules]]\nname = 'n'\ncron = '@daily'\ntask = 't'\nagent = 'b'",
+        "heartbit.toml:9: 'agent' in [[daemon.schedules]] 'n' names 'b', but there are only a, "
+        "orchestrator",
+    ),
+    (
+        '[[daemon.schedules]]\nname = "a\\u0000"\ncron = "@daily"\ntask = "t"',
+        "heartbit.toml:2: 'name' in [[daemon.schedules]] 'a\\x00' must be text that can be printed",
     ),
     (
         "[daemon.heartbit_pulse]\nactive_hours = {start = '8:00', end = '18:00'}",

@@ -197,6 +197,14 @@ def test_tables_of_later_parts_are_checked_and_give_one_warning() -> None:
     assert (expected,) == warnings_of(text)
 
 
+def test_schedules_are_in_use_and_the_rest_of_their_table_is_not() -> None:
+    schedule = "[[daemon.schedules]]\nname = 'n'\ncron = '0 9 * * *'\ntask = 't'\nagent = 'a'"
+    assert () == warnings_of(f"{AGENT}{schedule}")
+    assert ("heartbit.toml: [daemon] (except for its schedules) is not used yet",) == warnings_of(
+        f"{AGENT}[daemon]\nbind = '127.0.0.1:1'\n{schedule}"
+    )
+
+
 def test_restate_is_accepted_and_its_warning_says_what_replaces_it() -> None:
     (warning,) = warnings_of("[restate]\nendpoint = 'http://localhost:9070'")
     assert "broker_url in [celery] and url in [database]" in warning
