@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
+import yaml
 
+from heartbit.apps import QUEUES
 from tests.support.repository import ROOT, tracked
 
 ADDRESS = re.compile(
@@ -82,14 +84,37 @@ def test_every_direct_dependency_is_pinned() -> None:
     assert set() == {name.replace("_", "-") for name in names} - pinned
 
 
+def compose_services() -> dict[str, dict[str, object]]:
+    """The services of docker-compose.yml, with anchors and merges resolved."""
+    loaded = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    return dict(loaded["services"])
+
+
+def procfile() -> dict[str, str]:
+    """The lines of the Procfile, by name."""
+    lines = (ROOT / "Procfile").read_text().splitlines()
+    return dict(line.split(": ", 1) for line in lines if line)
+
+
 def test_the_procfile_and_compose_start_the_same_processes() -> None:
     """Each line of the Procfile is the command of the service with its name."""
-    procfile = dict(
-        line.split(": ", 1) for line in (ROOT / "Procfile").read_text().splitlines() if line
-    )
-    compose = (ROOT / "docker-compose.yml").read_text().partition("\nservices:\n")[2]
-    services = dict(re.findall(r"^  (\w+):\n(?:    .*\n)*?    command: (.+)$", compose, re.M))
-    assert procfile == {name: services.get(name) for name in procfile}
+    services = compose_services()
+    assert procfile() == {name: services.get(name, {}).get("command") for name in procfile()}
+    assert {"migrate", "postgres", "redis"} == services.keys() - procfile().keys()
+
+
+def test_the_workers_of_the_fleet_read_every_queue_between_them() -> None:
+    """A queue that nobody reads would hold runs for ever."""
+    commands = [command.split() for name, command in procfile().items() if "worker" in name]
+    read = [queue for command in commands for queue in command[command.index("-Q") + 1].split(",")]
+    assert sorted(QUEUES) == sorted(read)
+
+
+def test_every_process_of_the_fleet_waits_for_its_tables_and_its_broker() -> None:
+    """`docker compose up` on an empty machine starts in the right order."""
+    for name, service in compose_services().items():
+        if name in procfile():
+            assert {"migrate", "redis"} == set(service["depends_on"])  # type: ignore[call-overload]
 
 
 def test_the_licence_is_the_one_the_metadata_names() -> None:
