@@ -33,7 +33,7 @@ from heartbit.core.stream import RunIdentity, event_entry
 from heartbit.embedded.address import find_running, state_directory
 from heartbit.engines.durable import DurableEngine
 from heartbit.engines.ids import run_id_of_task
-from heartbit.engines.plan import RunPlace
+from heartbit.engines.plan import RunPlace, root_run
 from heartbit.engines.ports import Done, Outbox
 from heartbit.errors import RunStateError, run_error
 from heartbit.loop import BackgroundLoop
@@ -43,7 +43,7 @@ from heartbit.runtime import database_url, load_config, redis_url
 from heartbit.runtime import journal as process_journal
 from heartbit.stores.journal import Approval, Journal, RunRow
 from heartbit.stores.postgres import PostgresJournal
-from heartbit.stores.records import ENDED, calls_hash
+from heartbit.stores.records import ENDED, NewRun, calls_hash
 from heartbit.stores.stream_reader import StreamItem, StreamReader
 from heartbit.stores.streams import START
 from heartbit.wiring import open_orchestrator
@@ -98,15 +98,28 @@ class Client:
             RunStateError: the id belongs to a run with another prompt or agent.
         """
         task_id = run_id or str(uuid.uuid4())
+        new = self.new_run(prompt, task_id=task_id, agent=agent, approve=approve)
+        self.journal.open_run(new)
+        self.send(new.run_id)
+        return RunHandle(id=new.run_id, client=self)
+
+    def new_run(
+        self, prompt: Any, *, task_id: str, agent: str | None = None, approve: bool = False
+    ) -> NewRun:
+        """A run as it would be opened now, for whoever writes it into the journal.
+
+        Raises:
+            ConfigError: there is no such agent, or a tool cannot be had.
+        """
+        run_id = run_id_of_task(task_id)
         start = RunStarted(
-            prompt=as_prompt(prompt),
-            definition=self._resolve(agent, approve),
-            blackboard=run_id_of_task(task_id),
+            prompt=as_prompt(prompt), definition=self._resolve(agent, approve), blackboard=run_id
         )
-        place = RunPlace(run_id=start.blackboard, root_run_id=start.blackboard)
-        self._engine.open(place, start, task_id=task_id)
-        self._engine.resume(place.run_id)
-        return RunHandle(id=place.run_id, client=self)
+        return root_run(RunPlace(run_id=run_id, root_run_id=run_id), start, task_id=task_id)
+
+    def send(self, run_id: str) -> None:
+        """Have the steps of an open run worked on that were never sent."""
+        self._engine.resume(run_id)
 
     def run(self, run_id: str) -> RunHandle:
         """A run that exists.

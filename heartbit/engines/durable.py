@@ -28,12 +28,12 @@ from heartbit.core.result import RunOutput, run_output
 from heartbit.core.run import Progress, follow
 from heartbit.engines.folded import FoldedRuns
 from heartbit.engines.leases import Held
-from heartbit.engines.plan import TOOL_QUEUE, Keeper, Plan, RunPlace, first_steps
+from heartbit.engines.plan import TOOL_QUEUE, Keeper, Plan, RunPlace, root_run
 from heartbit.engines.ports import Announce, Outbox, Work
 from heartbit.engines.recorder import Recorder, dispatch_of, place_of
 from heartbit.errors import BoardConflict, ConfigError, LeaseLost, RunNotFound, WorkersLost
 from heartbit.stores.journal import Journal
-from heartbit.stores.records import Claim, ExpiredStep, NewRun, Opened
+from heartbit.stores.records import Claim, ExpiredStep, Opened
 
 
 class DurableEngine:
@@ -80,16 +80,7 @@ class DurableEngine:
         Raises:
             RunStateError: the id belongs to a run with another prompt, agent or tenant.
         """
-        new = NewRun(
-            run_id=place.run_id,
-            task_id=task_id,
-            root_run_id=place.root_run_id,
-            start=start,
-            steps=first_steps(follow(None, [start])),
-            tenant_id=place.tenant_id,
-            user_id=place.user_id,
-        )
-        return self._journal.open_run(new)
+        return self._journal.open_run(root_run(place, start, task_id=task_id))
 
     def step(self, run_id: str, step: str) -> None:
         """Do one step of a run, if nobody has done it or is at it.

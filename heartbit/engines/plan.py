@@ -208,6 +208,19 @@ def first_steps(progress: Progress) -> list[NewStep]:
     return _steps(list(progress.commands.values()))
 
 
+def root_run(place: RunPlace, start: RunStarted, *, task_id: str) -> NewRun:
+    """A run that somebody outside of any run asks for."""
+    return NewRun(
+        run_id=place.run_id,
+        task_id=task_id,
+        root_run_id=place.root_run_id,
+        start=start,
+        steps=first_steps(follow(None, [start])),
+        tenant_id=place.tenant_id,
+        user_id=place.user_id,
+    )
+
+
 def open_sub_run(place: RunPlace, command: StartSubRun) -> NewRun:
     """The run that a step starts: its id is the same for every attempt."""
     run_id = sub_run_id(place.run_id, command.step)
