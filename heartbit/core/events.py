@@ -18,15 +18,25 @@ RunStatus = Literal["queued", "running", "waiting", "succeeded", "failed", "canc
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Origin:
+    """The run that a fork comes from, and the turn that is asked anew."""
+
+    run_id: str
+    turn: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RunStarted:
     """The run was opened on `prompt` with a definition that no later deploy can change.
 
-    `blackboard` is the scope of its shared keys: the root run's id, or a squad's own.
+    `blackboard` is the scope of its shared keys: the root run's id, or a squad's own. The journal
+    of a fork goes on with events of the run that it comes from; no rule asks where that was.
     """
 
     prompt: str
     definition: AgentDefinition
     blackboard: str = ""
+    forked_from: Origin | None = None
     rules_version: int = RULES_VERSION
     step: Literal["start"] = "start"
     type: Literal["run_started"] = "run_started"

@@ -32,6 +32,7 @@ def event_entry(identity: RunIdentity, seq: int, event: Event) -> Json:
 
 def _start_payload(event: RunStarted) -> Json:
     definition = event.definition
+    origin = {"forked_from": as_json(event.forked_from)} if event.forked_from else {}
     return {
         "type": event.type,
         "step": event.step,
@@ -40,6 +41,7 @@ def _start_payload(event: RunStarted) -> Json:
         "max_turns": definition.max_turns,
         "tools": [tool.name for tool in definition.tools],
         "delegates": [delegate.name for delegate in definition.delegates],
+        **origin,
     }
 
 

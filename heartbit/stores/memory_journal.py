@@ -28,6 +28,7 @@ from heartbit.stores.journal import (
     Tenant,
     WhyNot,
 )
+from heartbit.stores.memory_forks import keep
 from heartbit.stores.memory_reads import MemoryReads
 from heartbit.stores.memory_state import POISON, Asked, Run, Step, Tables, new_step
 from heartbit.stores.memory_sweep import MemorySweeping
@@ -217,10 +218,12 @@ class InMemoryJournal(MemoryReads, MemorySweeping):
 
     def _insert(self, run: NewRun) -> None:
         now, seconds = self._clock(), run.definition.run_timeout_seconds
-        self._tables.runs[run.run_id] = Run(new=run, events=(run.start,), created_at=now)
+        events = (run.start, *run.kept)
+        self._tables.runs[run.run_id] = Run(new=run, events=events, created_at=now)
         self._tables.tasks[run.task_id] = run.run_id
         for step in run.steps:
             self._tables.steps[run.run_id, step.step] = new_step(step, now)
+        keep(self._tables, run)
         if seconds is not None:
             self._tables.timers[run.run_id, "deadline"] = now + seconds
 
@@ -327,13 +330,13 @@ class _Transaction:
 
     def __init__(self, journal: InMemoryJournal) -> None:
         self._journal = journal
-        self._boards: list[BlackboardWrite] = []
+        self._boards: list[tuple[str, BlackboardWrite]] = []
 
     def append(self, append: Append) -> Appended:
         """Write an outcome; it counts when the transaction is committed."""
         appended = self._journal._append(append)
         if appended.ok:
-            self._boards += append.board
+            self._boards += [(append.run_id, write) for write in append.board]
         return appended
 
     def events(self, run_id: str, after: int = 0) -> tuple[Event, ...]:
@@ -346,8 +349,8 @@ class _Transaction:
 
     def write_boards(self) -> None:
         """What the appends of this transaction leave on blackboards."""
-        for write in self._boards:
-            self._journal._write_board(write)
+        for run_id, write in self._boards:
+            self._journal._write_board(run_id, write)
 
 
 UNKNOWN = Claim(why_not="unknown", attempt=0, status=None, cancelled=False, seq=0, events=())

@@ -13,7 +13,7 @@ from heartbit.core.events import Decision, Event, RunStatus
 from heartbit.errors import BoardConflict, RunNotFound, ToolError
 from heartbit.stores.board_values import checked_key, conflict, encoded
 from heartbit.stores.journal import EVERY_TENANT, Approval, BoardEntry, RunRow, Tenant
-from heartbit.stores.memory_state import Run, Tables
+from heartbit.stores.memory_state import Run, Tables, Written
 from heartbit.stores.records import refuse_decision
 
 
@@ -119,21 +119,21 @@ class MemoryReads:
         """The value of a key and its version; (None, 0) if there is none."""
         with self._lock:
             checked_key(key)
-            writes = [(v, text) for k, v, text in self._tables.boards.get(scope, ()) if k == key]
-            return (json.loads(writes[-1][1]), writes[-1][0]) if writes else (None, 0)
+            writes = [w for w in self._tables.boards.get(scope, ()) if w.key == key]
+            return (json.loads(writes[-1].text), writes[-1].version) if writes else (None, 0)
 
     def board_keys(self, scope: str) -> tuple[str, ...]:
         """All keys of a scope, sorted."""
         with self._lock:
-            return tuple(sorted({key for key, _, _ in self._tables.boards.get(scope, ())}))
+            return tuple(sorted({w.key for w in self._tables.boards.get(scope, ())}))
 
     def board_after(self, scope: str, seq: int) -> tuple[BoardEntry, ...]:
         """The writes of a scope after number `seq`, in order."""
         with self._lock:
             writes = self._tables.boards.get(scope, ())
             return tuple(
-                BoardEntry(seq=n, key=key, version=version, value=json.loads(text))
-                for n, (key, version, text) in enumerate(writes, 1)
+                BoardEntry(seq=n, key=w.key, version=w.version, value=json.loads(w.text))
+                for n, w in enumerate(writes, 1)
                 if n > seq
             )
 
@@ -147,16 +147,23 @@ class MemoryReads:
         )
         with self._lock:
             try:
-                return self._write_board(write)
+                return self._write_board(run_id, write)
             except BoardConflict as error:
                 raise ToolError(error.message) from error
 
-    def _write_board(self, write: BlackboardWrite) -> int:
+    def _write_board(self, run_id: str, write: BlackboardWrite) -> int:
         version = self._tables.version(write.scope, write.key)
         expected = write.expected_version
         if expected is not None and expected != version:
             raise BoardConflict(conflict(write.key, version, expected))
-        entry = (write.key, version + 1, json.dumps(write.value))
+        run = self._tables.runs.get(run_id)
+        entry = Written(
+            key=write.key,
+            version=version + 1,
+            text=json.dumps(write.value),
+            run_id=run_id,
+            run_seq=len(run.events) + 1 if run else 0,
+        )
         self._tables.boards[write.scope] = (*self._tables.boards.get(write.scope, ()), entry)
         return version + 1
 

@@ -157,18 +157,29 @@ class Asked:
         )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Written:
+    """One write of a blackboard, its value as JSON; `run_seq` is the number of the run's next event
+    at that time.
+    """
+
+    key: str
+    version: int
+    text: str
+    run_id: str
+    run_seq: int
+
+
 @dataclass(kw_only=True, slots=True)
 class Tables:
-    """All rows. `tasks` has the run of each task; `boards` the writes of each scope as (key,
-    version, JSON text).
-    """
+    """All rows. `tasks` has the run of each task; `boards` the writes of each scope."""
 
     runs: dict[str, Run] = field(default_factory=dict)
     tasks: dict[str, str] = field(default_factory=dict)
     steps: dict[Key, Step] = field(default_factory=dict)
     approvals: dict[Key, Asked] = field(default_factory=dict)
     timers: dict[Key, float] = field(default_factory=dict)
-    boards: dict[str, tuple[tuple[str, int, str], ...]] = field(default_factory=dict)
+    boards: dict[str, tuple[Written, ...]] = field(default_factory=dict)
     sweeps: dict[str, float] = field(default_factory=dict)
 
     def copy(self) -> Tables:
@@ -201,7 +212,7 @@ class Tables:
 
     def version(self, scope: str, key: str) -> int:
         """The newest version of a key."""
-        return max((v for k, v, _ in self.boards.get(scope, ()) if k == key), default=0)
+        return max((w.version for w in self.boards.get(scope, ()) if w.key == key), default=0)
 
 
 def new_step(new: NewStep, now: float) -> Step:

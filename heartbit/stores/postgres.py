@@ -50,13 +50,17 @@ class PostgresJournal(PostgresRuns, PostgresApprovals, PostgresBoards, PostgresS
 
     def open_run(self, run: NewRun) -> Opened:
         """Open a run, or find the one that is open under this id."""
-        found = self._database.value(
-            "open_run",
-            run=as_text(_columns(run)),
-            definition=as_text(as_json(run.definition)),
-            start=encode_start(run.start),
-            steps=_steps(run.steps),
-        )
+        opening: dict[str, Any] = {
+            "run": as_text(_columns(run)),
+            "definition": as_text(as_json(run.definition)),
+            "start": encode_start(run.start),
+            "steps": _steps(run.steps),
+        }
+        if (origin := run.start.forked_from) is None:
+            found = self._database.value("open_run", **opening)
+        else:
+            kept = 1 + len(run.kept)
+            found = self._database.value("fork", **opening, origin=origin.run_id, kept=kept)
         if not found["opened"]:
             check_same(run, found["agent"], found["prompt_hash"], found["tenant_id"])
         return Opened(run_id=found["id"], opened=found["opened"], status=found["status"])

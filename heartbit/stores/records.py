@@ -59,7 +59,11 @@ class NewStep:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NewRun:
-    """A run to be opened: its first event and the steps it begins with."""
+    """A run to be opened: its first event and the steps it begins with.
+
+    A fork begins with the `kept` events of the run that its start names, too. They are copied there
+    together with their steps and with what they have left on the blackboard of that run.
+    """
 
     run_id: str
     task_id: str
@@ -71,6 +75,7 @@ class NewRun:
     tenant_id: str | None = None
     user_id: str | None = None
     priority: int = 0
+    kept: Sequence[Event] = ()
 
     @property
     def definition(self) -> AgentDefinition:

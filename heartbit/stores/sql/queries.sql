@@ -2,6 +2,12 @@
 -- Open a run, or tell what is stored under its id.
 select heartbit_open_v1(%(run)s::json, %(definition)s::json, %(start)s::json, %(steps)s::json)
 
+-- fork --
+-- Open a run with the beginning of another one's journal, or tell what is stored under its id.
+select heartbit_fork_v1(
+    %(run)s::json, %(definition)s::json, %(start)s::json, %(steps)s::json, %(origin)s, %(kept)s
+)
+
 -- claim --
 -- Take a step for a new attempt, with the events the caller does not know.
 select heartbit_claim_v1(

@@ -160,7 +160,8 @@ create table timers (
 create index timers_due on timers (wake_at);
 
 -- Every version of every key of a shared blackboard; the highest one is the value. seq orders the
--- writes of one scope without gaps, so that a copy elsewhere knows what it has not seen.
+-- writes of one scope without gaps, so that a copy elsewhere knows what it has not seen. run_seq is
+-- the number of the event that was the next one of the run then, so that a fork knows what to keep.
 create table blackboard_writes (
     scope text not null,
     seq integer not null,
@@ -168,6 +169,7 @@ create table blackboard_writes (
     version integer not null,
     value json not null,
     run_id uuid not null,
+    run_seq integer not null default 0,
     primary key (scope, seq),
     unique (scope, key, version)
 );
@@ -237,6 +239,41 @@ begin
         insert into timers (run_id, what, wake_at) values (v_id, 'deadline', v_deadline);
     end if;
     return json_build_object('opened', true, 'id', v_id, 'status', 'queued');
+end
+$$;
+
+-- Open a run as a fork: it begins with the first `p_kept` events of the run `p_from`, its own start in
+-- place of the first one. Their steps are done, and the blackboard of the new run has what was on that
+-- of the old one by then. Otherwise as heartbit_open_v1.
+create function heartbit_fork_v1(
+    p_run json, p_definition json, p_start json, p_steps json, p_from uuid, p_kept integer
+) returns json language plpgsql as $$
+declare
+    v_id uuid := (p_run->>'id')::uuid;
+    v_opened json := heartbit_open_v1(p_run, p_definition, p_start, p_steps);
+begin
+    if not (v_opened->>'opened')::boolean then
+        return v_opened;
+    end if;
+    update runs set next_seq = p_kept + 1 where id = v_id;
+    insert into run_events (run_id, seq, step, type, v, payload, created_at)
+    select v_id, seq, step, type, v, payload, created_at
+      from run_events where run_id = p_from and seq between 2 and p_kept;
+    insert into steps (run_id, step, kind, queue, repeatable, state, attempt, dispatch_after)
+    select v_id, steps.step, kind, queue, repeatable, 'done', attempt, dispatch_after
+      from steps join run_events using (run_id, step)
+     where run_id = p_from and seq between 2 and p_kept;
+    -- What a sub-run wrote came with the event that reports its end.
+    insert into blackboard_writes (scope, seq, key, version, value, run_id, run_seq)
+    select v_id, row_number() over (order by w.seq), w.key,
+           row_number() over (partition by w.key order by w.seq), w.value, v_id,
+           coalesce(ended.seq + 1, w.run_seq)
+      from blackboard_writes as w
+      left join runs as sub on sub.id = w.run_id and sub.parent_run_id = p_from
+      left join run_events as ended on ended.run_id = p_from and ended.step = sub.step_in_parent
+     where w.scope = p_from::text
+       and (w.run_id = p_from and w.run_seq <= p_kept + 1 or ended.seq <= p_kept);
+    return v_opened;
 end
 $$;
 
@@ -563,11 +600,12 @@ begin
                                            'expected', v_write.expected)::text;
         end if;
         v_version := v_version + 1;
-        insert into blackboard_writes (scope, seq, key, version, value, run_id)
+        insert into blackboard_writes (scope, seq, key, version, value, run_id, run_seq)
         values (v_write.scope,
                 (select coalesce(max(seq), 0) + 1 from blackboard_writes
                   where scope = v_write.scope),
-                v_write.key, v_version, v_write.value, p_run_id);
+                v_write.key, v_version, v_write.value, p_run_id,
+                coalesce((select next_seq from runs where id = p_run_id), 0));
     end loop;
     return v_version;
 end
