@@ -1,4 +1,4 @@
-"""What a fork takes over from the run it comes from, in memory: steps that are done, and a board."""
+"""What a fork takes over in memory: the steps of the kept events as done, and a blackboard."""
 
 from __future__ import annotations
 
