@@ -50,12 +50,7 @@ class PostgresJournal(PostgresRuns, PostgresApprovals, PostgresBoards, PostgresS
 
     def open_run(self, run: NewRun) -> Opened:
         """Open a run, or find the one that is open under this id."""
-        opening: dict[str, Any] = {
-            "run": as_text(_columns(run)),
-            "definition": as_text(as_json(run.definition)),
-            "start": encode_start(run.start),
-            "steps": _steps(run.steps),
-        }
+        opening = open_parameters(run)
         if (origin := run.start.forked_from) is None:
             found = self._database.value("open_run", **opening)
         else:
@@ -227,6 +222,16 @@ class _Transaction:
 
 
 UNKNOWN = Claim(why_not="unknown", attempt=0, status=None, cancelled=False, seq=0, events=())
+
+
+def open_parameters(run: NewRun) -> dict[str, Any]:
+    """What the queries that open a root run want to know of it."""
+    return {
+        "run": as_text(_columns(run)),
+        "definition": as_text(as_json(run.definition)),
+        "start": encode_start(run.start),
+        "steps": _steps(run.steps),
+    }
 
 
 def _parameters(append: Append, board: Sequence[BlackboardWrite]) -> dict[str, Any]:

@@ -316,3 +316,55 @@ update runs
   from due
  where runs.id = due.id
 returning runs.id
+
+-- now --
+-- The time that all leases, timers and schedules go by.
+select heartbit_now()
+
+-- lock_schedules --
+-- Let nobody else change schedules until the end of the transaction.
+lock table schedules in share row exclusive mode
+
+-- sync_schedules --
+-- Make the schedules of the configuration those of the table. A time that was missed stays due, unless
+-- the schedule has other times now.
+with given as (
+    select name, cron, timezone, prompt, agent, enabled, next_run_at
+      from unnest(%(names)s::text[], %(crons)s::text[], %(timezones)s::text[], %(prompts)s::json[],
+                  %(agents)s::text[], %(enabled)s::boolean[], %(next_run_at)s::timestamptz[])
+           as g(name, cron, timezone, prompt, agent, enabled, next_run_at)
+), removed as (
+    delete from schedules where from_config and name <> all(%(names)s::text[])
+)
+insert into schedules as s (name, cron, timezone, prompt, agent, enabled, next_run_at, from_config)
+select name, cron, timezone, prompt, agent, enabled, next_run_at, true from given order by name
+on conflict (name) do update
+   set cron = excluded.cron, timezone = excluded.timezone, prompt = excluded.prompt,
+       agent = excluded.agent, enabled = excluded.enabled, from_config = true,
+       next_run_at = case
+           when (s.cron, s.timezone, s.enabled)
+                = (excluded.cron, excluded.timezone, excluded.enabled)
+           then s.next_run_at else excluded.next_run_at end
+
+-- due_schedules --
+-- The schedules whose time has come, the oldest time first.
+select name, cron, timezone, prompt, agent, next_run_at, heartbit_now()
+  from schedules
+ where enabled and next_run_at <= heartbit_now()
+ order by next_run_at, name
+
+-- seconds_to_schedule --
+-- How long it is until the next schedule is due, leaving out those that are.
+select extract(epoch from min(next_run_at) - heartbit_now())::float
+  from schedules
+ where enabled and next_run_at > heartbit_now()
+
+-- start_schedule --
+-- Open the run of a due time and move the schedule on, unless somebody else has.
+with moved as (
+    update schedules set next_run_at = %(next_run_at)s
+     where name = %(name)s and next_run_at = %(due_at)s and enabled
+    returning name
+)
+select heartbit_open_v1(%(run)s::json, %(definition)s::json, %(start)s::json, %(steps)s::json)
+  from moved

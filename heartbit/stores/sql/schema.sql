@@ -9,8 +9,9 @@
 -- comes too late gets the events in between, thinks again and comes back. Two callers that finish
 -- two steps at the same instant can therefore neither deadlock nor both hand over to the next turn.
 --
--- Locks are taken in one order, so that nobody ever waits in a circle: the row of a sub-run, that of
--- its parent, rows of their steps, definitions, and last of all blackboards, which many runs share.
+-- Locks are taken in one order, so that nobody ever waits in a circle: the row of a schedule or
+-- of a sub-run, that of its parent, rows of their steps, definitions, and last of all blackboards,
+-- which many runs share.
 -- There are no foreign keys on run_events and steps: their key-share locks would break the order.
 --
 -- An outcome counts only from the attempt that holds the step: a step is claimed for an attempt, and
@@ -178,6 +179,21 @@ create table sweeps (
     name text primary key,
     at timestamptz not null
 );
+
+-- Prompts that are run again and again. next_run_at moves on in the very statement that opens the run
+-- of the time it had, so that a time is neither missed nor used twice. prompt is JSON text, which
+-- keeps what text cannot. from_config: the row is the configuration file's, to change and to remove.
+create table schedules (
+    name text primary key,
+    cron text not null,
+    timezone text not null,
+    prompt json not null,
+    agent text,
+    enabled boolean not null,
+    from_config boolean not null,
+    next_run_at timestamptz not null
+);
+create index schedules_due on schedules (next_run_at) where enabled;
 
 -- How suspicious a step is after the loss of one more lease of this owner.
 create function heartbit_suspicion_v1(p_suspicion integer, p_owner text)
