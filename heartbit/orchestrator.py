@@ -23,11 +23,11 @@ from heartbit.core.tools import ToolSpec
 from heartbit.engines.standalone import Approver, OnEvent, OnText, StandaloneRun, World
 from heartbit.errors import ConfigError, run_error
 from heartbit.providers.base import Provider
-from heartbit.toolbox import find_tools, put_in
+from heartbit.toolbox import CeleryTasks, find_tools, put_in
 from heartbit.tools.base import Tool
 from heartbit.tools.blackboard import BLACKBOARD_TOOLS
 from heartbit.tools.mcp import McpConnections
-from heartbit.tools.registry import ToolOptions
+from heartbit.tools.registry import CELERY_TASK, DURABLE_ONLY, ToolOptions
 
 _logger = logging.getLogger("heartbit")
 
@@ -54,6 +54,7 @@ class Orchestrator:
         limits: for the orchestrator, and for what an agent leaves open.
         response_schema: the structure of the result, whoever gives it; without one a single agent
             answers in its own.
+        celery_tasks: looks up tools listed as `celery:task.name`, which only durable runs can have.
         approver: decides about calls that need a human; without one such a run ends `waiting`.
         on_text: hears the text of the agent that answers the prompt.
         on_event: hears every event and every text of all agents, as JSON objects. What it,
@@ -78,6 +79,7 @@ class Orchestrator:
         approve: bool = False,
         approver: Approver | None = None,
         tool_options: Sequence[ToolOptions] = (),
+        celery_tasks: CeleryTasks | None = None,
         workspace: Path | str | None = None,
         on_text: OnText | None = None,
         on_event: OnEvent | None = None,
@@ -96,6 +98,7 @@ class Orchestrator:
         self._approve = approve
         self._approver = approver
         self._tool_options = {options.name: options for options in tool_options}
+        self._celery_tasks = celery_tasks
         self._workspace = Path(workspace) if workspace is not None else None
         self._on_text = on_text
         self._on_event = on_event
@@ -144,6 +147,7 @@ class Orchestrator:
         """A run that is ready to be driven, for those who watch it or may stop it on its way."""
         async with self._connected() as connections:
             resolved = await self._resolve(connections, agent)
+            _check_standalone(resolved.tools)
             yield StandaloneRun(
                 self._world(resolved.tools),
                 RunStarted(prompt=as_prompt(prompt), definition=resolved.definition),
@@ -167,7 +171,10 @@ class Orchestrator:
         routing = self._route(agent)
         agents = self._involved(routing)
         found = await asyncio.gather(
-            *(find_tools(a.tools, connections, self._tool_options) for a in agents)
+            *(
+                find_tools(a.tools, connections, self._tool_options, self._celery_tasks)
+                for a in agents
+            )
         )
         self._tell([*connections.warnings, *(w for each in found for w in each.warnings)])
         executables: dict[str, Tool] = {each.spec.ref: each for each in BLACKBOARD_TOOLS}
@@ -274,6 +281,12 @@ class Orchestrator:
 def as_prompt(value: Any) -> str:
     """What an agent is told: text as it is, anything else as JSON."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _check_standalone(tools: Mapping[str, Tool]) -> None:
+    """A process that was made for durable runs knows Celery tasks, but cannot wait for them."""
+    if ref := next((ref for ref in tools if ref.startswith(CELERY_TASK)), None):
+        raise ConfigError(f"Tool {ref}: {DURABLE_ONLY}")
 
 
 def _check_names(agents: Sequence[Agent]) -> None:

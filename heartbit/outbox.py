@@ -12,25 +12,31 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from celery import chord, current_app, group
+from celery import chord, current_app, group, states
 from kombu.exceptions import OperationalError
 from kombu.utils import json as kombu_json
 
 from heartbit import runtime as process
 from heartbit.apps import QUEUES
 from heartbit.core.messages import Json
+from heartbit.core.output import truncate
 from heartbit.engines.plan import CONTROL_QUEUE
-from heartbit.engines.ports import Dispatch
+from heartbit.engines.ports import Answer, Dispatch, ExternalCall
+from heartbit.tools.function import result_text
 
 RUN_AGENT = "heartbit.run_agent"
 LLM_TURN = "heartbit.llm_turn"
 TOOL_CALL = "heartbit.tool_call"
 CONTINUE_RUN = "heartbit.continue_run"
 FINISH_RUN = "heartbit.finish_run"
+TOOL_FINISHED = "heartbit.tool_finished"
 MODEL_STEPS = frozenset({"model", "summary"})
 # What the message of a task says about its place among others, by the names of its request.
 PLACE = ("root_id", "parent_id", "chord", "group_index", "chain", "headers", "reply_to")
 NOT_FOUND = 404
+REVOKED = "The Celery task was revoked: it was not done."
+NOT_JSON = "The Celery task was done, but its result cannot be sent as JSON"
+ERROR_BYTES = 4096
 
 _logger = logging.getLogger("heartbit.outbox")
 
@@ -42,13 +48,15 @@ class CeleryOutbox:
         """Have these steps worked on."""
         with _sending(f"{len(dispatches)} steps"), current_app.producer_or_acquire() as producer:
             for each in dispatches:
+                if each.call is not None:
+                    _call(each, each.call, producer)
+                    continue
                 current_app.send_task(
                     LLM_TURN if each.step.split("/")[1] in MODEL_STEPS else TOOL_CALL,
                     args=[each.run_id, each.step],
                     queue=each.queue,
                     argsrepr=shown(each),
-                    # inside a task Celery knows the root by itself, also that of a caller's canvas
-                    root_id=None if current_app.current_worker_task else each.root_run_id,
+                    root_id=_root_of(each),
                     ignore_result=True,
                     add_to_parent=False,
                     producer=producer,
@@ -84,6 +92,82 @@ class CeleryOutbox:
         except Exception as error:  # whatever a broker raises: the sweep can wait longer
             _logger.debug("Nobody knows which queues are empty: %s", error)
             return []
+
+    def answer(self, task_id: str) -> Answer:
+        """What the app's result backend knows of a task; often there is none, or not its."""
+        try:
+            meta = current_app.backend.get_task_meta(task_id, cache=False)
+        except Exception as error:  # whatever a backend raises: the callback may still come
+            _logger.debug("Nobody knows what became of task %s: %s", task_id, error)
+            return Answer(state="unknown")
+        match meta["status"]:
+            case states.SUCCESS:
+                return Answer(state="done", content=result_text(meta.get("result")))
+            case states.FAILURE:
+                return Answer(state="done", content=failure(meta.get("result")), is_error=True)
+            case states.REVOKED | states.REJECTED:
+                return Answer(state="done", content=REVOKED, is_error=True)
+            case states.PENDING:
+                return Answer(state="unknown")
+            case _:
+                return Answer(state="running")
+
+    def revoke(self, task_ids: Sequence[str]) -> None:
+        """Have workers discard tasks that they have not begun."""
+        with _sending(f"the recall of {len(task_ids)} tasks"):
+            current_app.control.revoke(list(task_ids))
+
+
+def _call(dispatch: Dispatch, call: ExternalCall, producer: Any) -> None:
+    """Send a task of another code base. Without a queue it goes where the app's routes say.
+
+    Its worker may know nothing of heartbit: what it needs to answer is in the message.
+    """
+    back = {"run_id": dispatch.run_id, "step": dispatch.step, "attempt": call.attempt}
+    current_app.send_task(
+        call.task,
+        kwargs=call.arguments,
+        task_id=call.task_id,
+        queue=dispatch.queue or None,
+        argsrepr=shown(dispatch),
+        root_id=_root_of(dispatch),
+        link=_answer(back),
+        link_error=_answer(back | {"failed": True}),
+        add_to_parent=False,
+        producer=producer,
+    )
+
+
+def _answer(kwargs: Json) -> Any:
+    """A callback; it is mutable, since Celery puts the result in front of its arguments."""
+    shown_as = f"(run={kwargs['run_id']} step={kwargs['step']})"
+    return current_app.signature(
+        TOOL_FINISHED,
+        kwargs=kwargs,
+        options={"queue": CONTROL_QUEUE, "serializer": "json", "argsrepr": shown_as},
+    )
+
+
+def send_failure(error: str, **answer: Any) -> None:
+    """Tell that a task has failed, and how."""
+    _answer(answer | {"error": error}).apply_async(add_to_parent=False)
+
+
+def _root_of(dispatch: Dispatch) -> str | None:
+    """Inside a task Celery knows the root by itself, also that of a caller's canvas."""
+    return None if current_app.current_worker_task else dispatch.root_run_id
+
+
+def failure(error: Any) -> str:
+    """What a model is told of an exception in somebody else's task: one line, no traceback."""
+    name = type(error).__name__
+    if name == "EncodeError":
+        return f"{NOT_JSON}: {_line(error)}"
+    return f"{name}: {_line(error)}" if str(error) else name
+
+
+def _line(error: Any) -> str:
+    return truncate(" ".join(str(error).split()), ERROR_BYTES)
 
 
 def _length(connection: Any, queue: str) -> int:

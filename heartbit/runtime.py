@@ -43,6 +43,7 @@ from heartbit.stores.streams import StreamWriter
 from heartbit.tools.base import Tool
 from heartbit.wiring import open_orchestrator
 
+from heartbit.tools.celery_task import celery_task
 SCRATCH_RUNS = 1024
 
 
@@ -237,7 +238,8 @@ def configured(config: Config, outbox: Outbox) -> Runtime:
     url = database_url(config)
     loop = background_loop()
     stack = AsyncExitStack()
-    orchestrator = loop.run(stack.enter_async_context(open_orchestrator(config)))
+    opened = open_orchestrator(config, celery_tasks=celery_task)
+    orchestrator = loop.run(stack.enter_async_context(opened))
     return Runtime(
         journal=PostgresJournal(url),
         outbox=outbox,

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-from celery import Task, shared_task
+from celery import Task, current_task, shared_task
 from celery.exceptions import Ignore, Reject
 from celery.local import Proxy
 
@@ -26,6 +26,7 @@ from heartbit.core.events import RunStarted
 from heartbit.core.messages import Json
 from heartbit.engines.ids import run_id_of_task
 from heartbit.engines.plan import RunPlace
+from heartbit.engines.ports import Answer
 from heartbit.errors import HeartbitError, JournalUnavailable, RunNotFound, run_error
 from heartbit.outbox import (
     CONTINUE_RUN,
@@ -33,12 +34,16 @@ from heartbit.outbox import (
     LLM_TURN,
     RUN_AGENT,
     TOOL_CALL,
+    TOOL_FINISHED,
     CeleryOutbox,
     cancel_run,
     completion_of,
+    failure,
     publish,
+    send_failure,
 )
 from heartbit.runtime import Runtime, use
+from heartbit.tools.function import result_text
 
 __all__ = [
     "CeleryOutbox",
@@ -50,10 +55,15 @@ __all__ = [
     "run_agent",
     "runtime",
     "tool_call",
+    "tool_finished",
     "use",
     "worker",
 ]
 
+FAILED = (
+    "The Celery task failed. Nobody was told why, because no result of it is kept: the log of its "
+    "worker knows."
+)
 # After how long a message is tried again for which there was no journal.
 PAUSE_SECONDS = 1.0
 
@@ -119,7 +129,7 @@ class FinishTask(HeartbitTask):
 
 
 def _run_id(args: Any, kwargs: Any) -> str:
-    return str(args[0] if args else kwargs["run_id"])
+    return str(kwargs["run_id"] if "run_id" in kwargs else args[0])
 
 
 def _note_completed(run_id: str) -> None:
@@ -286,6 +296,46 @@ def continue_run(run_id: str) -> None:
     """Send what a run still waits for."""
     with _dropping(f"A look at run {run_id}"):
         runtime().engine.resume(run_id)
+
+
+@_task(TOOL_FINISHED, max_retries=None)
+def tool_finished(
+    *told: Any,
+    run_id: str,
+    step: str,
+    attempt: int = 0,
+    failed: bool = False,
+    error: str | None = None,
+) -> None:
+    """Take in what a Celery task answers that an agent has called as a tool.
+
+    It is the task's `link` and `link_error`. A worker that knows heartbit calls it at the end of a
+    failed task, with (request, exception, traceback), and it sends the error on. Any other worker
+    sends the failed task's id only, and what became of that stands in the result backend, if
+    anywhere.
+    """
+    answer = {"run_id": run_id, "step": str(step), "attempt": attempt}
+    if failed and len(told) > 1:
+        send_failure(failure(told[1]), **answer)
+        return
+    what = f"The answer to step {step} of run {run_id}"
+    with _dropping(what), _keeping(current_task, what):
+        _take_in(answer, _told(told, failed, error))
+
+
+def _told(told: tuple[Any, ...], failed: bool, error: str | None) -> Answer:
+    if error is not None:
+        return Answer(state="done", content=str(error), is_error=True)
+    if len(told) != 1:
+        raise HeartbitError(f"It has {len(told)} results, and should have one.")
+    if not failed:
+        return Answer(state="done", content=result_text(told[0]))
+    found = CeleryOutbox().answer(str(told[0]))
+    return found if found.is_error else Answer(state="done", content=FAILED, is_error=True)
+
+
+def _take_in(answer: Json, told: Answer) -> None:
+    runtime().engine.external.finished(**answer, content=told.content, is_error=told.is_error)
 
 
 # What a model said does not belong in the log of a worker, which may not even be able to write it.

@@ -14,6 +14,7 @@ from heartbit.tools.base import Tool
 from heartbit.tools.function import tool as as_tool
 from heartbit.tools.mcp import McpServer
 from heartbit.tools.registry import (
+    CELERY_TASK,
     ToolOptions,
     instead_of,
     load_tool,
@@ -24,6 +25,7 @@ from heartbit.tools.registry import (
 )
 
 ToolLike = Tool | McpServer | str | Callable[..., Any]
+CeleryTasks = Callable[[str, ToolOptions | None], Tool]
 
 
 class Connections(Protocol):
@@ -45,16 +47,20 @@ async def find_tools(
     listed: Sequence[ToolLike],
     connections: Connections,
     options: Mapping[str, ToolOptions],
+    celery_tasks: CeleryTasks | None = None,
 ) -> Found:
     """Resolve everything an agent lists; servers are connected to side by side.
 
-    `options` apply to the tool with that name, or to the reference it was listed by.
+    `options` apply to the tool with that name, or to the reference it was listed by. Without
+    `celery_tasks`, which looks up what is listed as `celery:task.name`, there can be none.
 
     Raises:
         ConfigError: a tool does not exist or cannot be used as asked.
     """
     servers = [entry for entry in listed if isinstance(entry, McpServer)]
-    local = [_local(entry, options) for entry in listed if not isinstance(entry, McpServer)]
+    local = [
+        _local(entry, options, celery_tasks) for entry in listed if not isinstance(entry, McpServer)
+    ]
     remote = await asyncio.gather(*(connections.tools(server) for server in servers))
     groups = [("", local)]
     groups += [
@@ -98,9 +104,14 @@ def _put_in(found: Tool, executables: dict[str, Tool]) -> ToolSpec:
         ref = f"{found.spec.ref}#{number}"
 
 
-def _local(entry: ToolLike, options: Mapping[str, ToolOptions]) -> Tool:
+def _local(
+    entry: ToolLike, options: Mapping[str, ToolOptions], celery_tasks: CeleryTasks | None
+) -> Tool:
     if isinstance(entry, str):
-        found = _named(entry)
+        if entry.startswith(CELERY_TASK) and celery_tasks is not None:
+            found = celery_tasks(entry, options.get(entry))
+        else:
+            found = _named(entry)
         if entry in options:
             return with_options(found, options[entry])
         return _with_options(found, options)

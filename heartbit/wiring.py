@@ -29,6 +29,7 @@ from heartbit.providers.cascade import CascadingProvider
 from heartbit.providers.http import HttpClient, Timeouts
 from heartbit.providers.priced import PricedProvider
 from heartbit.providers.retry import RetryingProvider
+from heartbit.toolbox import CeleryTasks
 from heartbit.tools.imports import load_attribute
 from heartbit.tools.mcp import McpServer
 from heartbit.tools.registry import ToolOptions
@@ -45,6 +46,7 @@ async def open_orchestrator(
     on_text: OnText | None = None,
     on_event: OnEvent | None = None,
     on_warning: Callable[[str], None] | None = None,
+    celery_tasks: CeleryTasks | None = None,
 ) -> AsyncIterator[Orchestrator]:
     """The orchestrator that `config` describes; its connections are closed at the end.
 
@@ -68,6 +70,7 @@ async def open_orchestrator(
             approve=approve,
             approver=approver,
             tool_options=[build_options(table) for table in config.tools],
+            celery_tasks=celery_tasks,
             workspace=_workspace(config),
             on_text=on_text,
             on_event=on_event,

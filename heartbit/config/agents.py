@@ -206,8 +206,8 @@ class AgentTable(LimitsTable):
     system_prompt: str
     """What it is told."""
     tools: Many[Annotated[ToolReference, AfterValidator(_listed_tool)]] = ()
-    """The only local tools it may use: a built-in (`"read"`) or a Python function
-    (`"package.module:function"`). Celery tasks (`"celery:task.name"`) are not used yet."""
+    """The only local tools it may use: a built-in (`"read"`), a Python function
+    (`"package.module:function"`) or, in durable runs, a Celery task (`"celery:task.name"`)."""
     mcp_servers: Many[McpServerTable] = ()
     """Servers whose tools it may use: `"url"`, `{url, auth_header}` or `{command, args, env}`."""
     provider: ProviderTable | None = None
@@ -237,6 +237,8 @@ class ToolTable(Table):
     """Who decides about a call that may have happened: the model, or a person."""
     input_schema: JsonSchema | None = None
     """The JSON schema of its arguments, where heartbit can't find out."""
+    description: Text | None = None
+    """What the model is told about it, in place of its own description."""
 
 
 class PermissionTable(Table):

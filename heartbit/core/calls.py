@@ -261,10 +261,15 @@ def results(calls: Sequence[OpenCall]) -> Message | None:
     return Message(role="user", parts=parts) if len(parts) == len(calls) else None
 
 
-def doubt(state: RunState, command: CallTool) -> ToolReturned | ApprovalRequested:
-    """What becomes of a call that must not be repeated blindly, when its worker was lost in it."""
+def doubt(
+    state: RunState, command: CallTool, told: str = OUTCOME_UNKNOWN
+) -> ToolReturned | ApprovalRequested:
+    """What becomes of a call that must not be repeated blindly, when its worker was lost in it.
+
+    A model that is to decide is `told` so.
+    """
     if command.spec.on_doubt == "tell_model":
-        return ToolReturned(step=command.step, content=OUTCOME_UNKNOWN, is_error=True)
+        return ToolReturned(step=command.step, content=told, is_error=True)
     position = position_of(command.step)
     step = _next_question(state, position)
     return ApprovalRequested(step=step, calls=(command.call,), positions=(position,))
@@ -272,11 +277,16 @@ def doubt(state: RunState, command: CallTool) -> ToolReturned | ApprovalRequeste
 
 def _next_question(state: RunState, position: int) -> str:
     """A call that a human had run again may be lost again: that is another question."""
+    first, times = f"{state.turn}/doubt/{position}", times_in_doubt(state, position)
+    return f"{first}/{times + 1}" if times else first
+
+
+def times_in_doubt(state: RunState, position: int) -> int:
+    """How often a human was asked about a call because nobody knows what became of it."""
     first, asked = f"{state.turn}/doubt/{position}", state.calls[position].asked
     if asked != first and not asked.startswith(f"{first}/"):
-        return first
-    times = int(asked.removeprefix(first).removeprefix("/") or 1)
-    return f"{first}/{times + 1}"
+        return 0
+    return int(asked.removeprefix(first).removeprefix("/") or 1)
 
 
 def park(state: RunState, event: ApprovalRequested) -> RunState:

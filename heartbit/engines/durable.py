@@ -26,9 +26,10 @@ from heartbit.core.events import (
 )
 from heartbit.core.result import RunOutput, run_output
 from heartbit.core.run import Progress, follow
+from heartbit.engines.external import ExternalCalls
 from heartbit.engines.folded import FoldedRuns
 from heartbit.engines.leases import Held
-from heartbit.engines.plan import TOOL_QUEUE, Keeper, Plan, RunPlace, root_run
+from heartbit.engines.plan import TOOL_QUEUE, Keeper, Plan, RunPlace, external_task, root_run
 from heartbit.engines.ports import Announce, Outbox, Work
 from heartbit.engines.recorder import Recorder, dispatch_of, place_of
 from heartbit.errors import BoardConflict, ConfigError, LeaseLost, RunNotFound, WorkersLost
@@ -73,6 +74,9 @@ class DurableEngine:
             lease_seconds=lease_seconds,
             announce=announce,
         )
+        self.external = ExternalCalls(
+            journal=journal, outbox=outbox, runs=self._runs, recorder=self._recorder
+        )
 
     def open(self, place: RunPlace, start: RunStarted, *, task_id: str) -> Opened:
         """Open a root run, or find the one that is open under this id.
@@ -93,7 +97,7 @@ class DurableEngine:
         if claim.why_not == "unknown":
             raise RunNotFound(f"There is no step {step!r} of a run {run_id!r}.")
         progress = follow(known, claim.events)
-        if claim.why_not == "external" and may_be_begun_again(progress.state, step):
+        if claim.why_not == "external" and _may_begin_again(progress, step):
             claim = self._claim(run_id, step, progress, doubt=claim.attempt)
             progress = follow(progress, claim.events)
         place = self._place(run_id)
@@ -132,7 +136,11 @@ class DurableEngine:
         """Send a call in doubt that a human wants run again."""
         progress = self.progress(run_id)
         command = progress.commands.get(step)
-        if isinstance(command, CallTool) and may_be_begun_again(progress.state, step):
+        if not isinstance(command, CallTool) or not may_be_begun_again(progress.state, step):
+            return
+        if external_task(command.spec):
+            self.external.begin_again(run_id, progress, command)
+        else:
             self.send_again(run_id, step, command.spec.queue or TOOL_QUEUE)
 
     def empty_queues(self) -> Sequence[str]:
@@ -252,6 +260,13 @@ class DurableEngine:
 
     def _place(self, run_id: str) -> RunPlace:
         return place_of(self._journal.run(run_id))
+
+
+def _may_begin_again(progress: Progress, step: str) -> bool:
+    """Whether a worker of ours may do a step that nobody has got an answer for."""
+    command = progress.commands.get(step)
+    ours = isinstance(command, CallTool) and external_task(command.spec) is None
+    return ours and may_be_begun_again(progress.state, step)
 
 
 def _mine(plan: Plan) -> list[tuple[Command, Held]]:

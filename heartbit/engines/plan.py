@@ -43,6 +43,12 @@ WAKE_DELAY_SECONDS = 2.0
 AGAIN = "again"
 AGAIN_SECONDS = 2.0
 
+# The timer of a call of somebody else's Celery task, and how long one that sets no limit may take:
+# without any, a lost message would keep its run waiting for ever.
+ANSWER = "answer"
+ANSWER_SECONDS = 3600.0
+CELERY_TASK = "celery:"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunPlace:
@@ -85,8 +91,8 @@ def plan_outcome(
 ) -> Plan:
     """What `event`, the outcome of `step`, brings about; `board` is what the step itself wrote.
 
-    A `verdict` is somebody else's decision about a step whose lease has expired; if it asks a
-    human, the step gets no outcome yet, but is parked. A `keeper` begins the next steps itself.
+    A `verdict` is somebody else's decision about a step whose lease has expired. If the event asks
+    a human, the step gets no outcome yet, but is parked. A `keeper` begins the next steps itself.
     """
     events: list[Event] = []
     writes = list(board)
@@ -107,12 +113,12 @@ def plan_outcome(
             step=step,
             attempt=attempt,
             verdict=verdict,
-            park=verdict and isinstance(event, ApprovalRequested),
+            park=step is not None and isinstance(event, ApprovalRequested),
             steps=_steps(opened, keeper, from_sub_run=event.type == "sub_run_finished"),
             board=writes,
             approval=_approval(events, after.state),
-            timers=_timers(event, after.state),
-            clear=_done_with(before.state, step),
+            timers=_timers(event, after.state) | _answers(opened, after.state),
+            clear=_done_with(before, step),
             runs=[open_sub_run(place, c) for c in opened if isinstance(c, StartSubRun)],
             change=_change(place, after.state),
         ),
@@ -155,8 +161,36 @@ def _timers(event: Event, state: RunState) -> dict[str, float]:
     return {f"{AGAIN}/{s}": AGAIN_SECONDS for s in tools if may_be_begun_again(state, s)}
 
 
-def _done_with(state: RunState, step: str | None) -> tuple[str, ...]:
-    return (f"{AGAIN}/{step}",) if step and may_be_begun_again(state, step) else ()
+def _answers(opened: Sequence[Command], state: RunState) -> dict[str, float]:
+    """Whoever is called out there may never answer."""
+    return {
+        answer_timer(command.step): answer_seconds(command.spec, state)
+        for command in opened
+        if isinstance(command, CallTool) and external_task(command.spec)
+    }
+
+
+def answer_timer(step: str) -> str:
+    """The timer that ends the wait for the answer to an external call."""
+    return f"{ANSWER}/{step}"
+
+
+def answer_seconds(spec: ToolSpec, state: RunState) -> float:
+    """How long an external call may take, the time in its queue included."""
+    return spec.timeout_seconds or state.definition.tool_timeout_seconds or ANSWER_SECONDS
+
+
+def external_task(spec: ToolSpec) -> str | None:
+    """The Celery task of another code base that a tool stands for."""
+    return spec.ref.removeprefix(CELERY_TASK) if spec.ref.startswith(CELERY_TASK) else None
+
+
+def _done_with(before: Progress, step: str | None) -> tuple[str, ...]:
+    command = before.commands.get(step or "")
+    if not isinstance(command, CallTool):
+        return ()
+    again = (f"{AGAIN}/{step}",) if may_be_begun_again(before.state, command.step) else ()
+    return again + ((answer_timer(command.step),) if external_task(command.spec) else ())
 
 
 def _steps(
@@ -170,7 +204,7 @@ def _steps(
 def _can_be_kept(command: Command) -> bool:
     """Whether any process can do it: what has a queue of its own, or is a run, must be sent."""
     if isinstance(command, CallTool):
-        return command.spec.queue is None
+        return command.spec.queue is None and external_task(command.spec) is None
     return isinstance(command, CallModel | Summarise)
 
 
@@ -186,16 +220,23 @@ def _step(command: Command, delay: float) -> NewStep | None:
         case Summarise():
             return NewStep(step=command.step, kind="summary", queue=MODEL_QUEUE, delay=delay)
         case CallTool():
+            external = external_task(command.spec) is not None
             return NewStep(
                 step=command.step,
                 kind="tool",
-                queue=command.spec.queue or TOOL_QUEUE,
+                queue=command.spec.queue or ("" if external else TOOL_QUEUE),
                 repeatable=is_repeatable(command.spec),
+                state="external" if external else "pending",
             )
         case StartSubRun():
             return NewStep(step=command.step, kind="sub_run", queue=CONTROL_QUEUE, state="external")
         case _:
             return None
+
+
+def is_sent(step: NewStep) -> bool:
+    """Whether a step begins with a message, be it to a worker of ours or of somebody else's."""
+    return step.state == "pending" or (step.state == "external" and step.kind == "tool")
 
 
 def is_repeatable(spec: ToolSpec) -> bool:

@@ -7,19 +7,42 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from heartbit.core.commands import Command
 from heartbit.core.delegation import BlackboardWrite
 from heartbit.core.events import Event
+from heartbit.core.messages import Json
 from heartbit.core.state import RunState
 from heartbit.engines.leases import Held
 from heartbit.engines.plan import Plan, RunPlace
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ExternalCall:
+    """A task of another code base that a step calls; `task_id` is the same whenever it is sent."""
+
+    task: str
+    task_id: str
+    arguments: Json
+    attempt: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """What is known elsewhere of a call: its outcome as text, or only whether it is at work."""
+
+    state: Literal["unknown", "running", "done"]
+    content: str = ""
+    is_error: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Dispatch:
-    """A step of a run to send to a queue after a commit; the rest is what people are shown."""
+    """A step of a run to send to a queue after a commit; the rest is what people are shown.
+
+    With a `call` that is sent in place of the step; no queue means the one of its own routes.
+    """
 
     run_id: str
     step: str
@@ -27,6 +50,7 @@ class Dispatch:
     root_run_id: str = ""
     agent: str = ""
     tool: str = ""
+    call: ExternalCall | None = None
 
 
 class Outbox(Protocol):
@@ -49,6 +73,12 @@ class Outbox(Protocol):
 
         Not knowing is no failure; then there are none.
         """
+
+    def answer(self, task_id: str) -> Answer:
+        """What is known of an external call. Not being able to find out is no failure."""
+
+    def revoke(self, task_ids: Sequence[str]) -> None:
+        """Nobody waits for these external calls any more: do not begin them, if you can."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

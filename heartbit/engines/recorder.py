@@ -7,8 +7,8 @@ are the outbox. The end of a sub-run and what it means to its parent are one tra
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from heartbit.core.agent import as_json
 from heartbit.core.commands import CallTool, Command, StartSubRun
@@ -16,15 +16,23 @@ from heartbit.core.delegation import BlackboardWrite
 from heartbit.core.events import Event, LateResult, RunCancelled, SubRunFinished
 from heartbit.core.run import Progress, follow
 from heartbit.core.state import RunState
+from heartbit.core.calls import position_of, times_in_doubt
 from heartbit.engines.folded import FoldedRuns
-from heartbit.engines.ids import sub_run_id
-from heartbit.engines.plan import Keeper, Plan, RunPlace, has_sub_runs, plan_outcome
-from heartbit.engines.ports import Announce, Dispatch, Outbox
+from heartbit.engines.ids import external_task_id, sub_run_id
+from heartbit.engines.plan import (
+    Keeper,
+    Plan,
+    RunPlace,
+    external_task,
+    has_sub_runs,
+    is_sent,
+    plan_outcome,
+)
+from heartbit.engines.ports import Announce, Dispatch, ExternalCall, Outbox
 from heartbit.errors import LeaseLost
 from heartbit.stores.journal import Journal, Transaction
 from heartbit.stores.records import Appended, RunRow
 
-NOTHING_OPEN: Mapping[str, Command] = MappingProxyType({})
 _Written = tuple[RunPlace, Plan]
 
 
@@ -66,6 +74,7 @@ class Recorder:
         while True:
             plan = plan_outcome(
                 place,
+        keep_late: bool = True,
                 progress,
                 event,
                 step=step,
@@ -87,10 +96,11 @@ class Recorder:
             progress = follow(progress, appended.behind)
             if progress.state.ended or (step is not None and step not in progress.commands):
                 break
-        if step is not None and not verdict:
-            self._note_late(place, step, event)
+        if step is not None and keep_late and not verdict:
+            self.note_late(place, step, event)
         return None
 
+                self.abandon(place.run_id, progress.state, _dropped(progress, plan.after, step))
     def cancel(self, place: RunPlace, progress: Progress) -> None:
         """End a run, unless it has ended."""
         if not progress.state.ended:
@@ -117,17 +127,35 @@ class Recorder:
         place: RunPlace,
         agent: str,
         steps: Sequence[str],
-        commands: Mapping[str, Command] = NOTHING_OPEN,
+        progress: Progress | None = None,
     ) -> None:
         """Send steps that were never sent; each is won by one caller."""
         if not steps:
             return
         won = self._journal.take_dispatch(place.run_id, steps, again_seconds=self._lease_seconds)
-        self._outbox.steps(
-            [dispatch_of(place, agent, s, queue, _tool_of(commands.get(s))) for s, queue in won]
-        )
+        if progress is None and any("/tool/" in step for step, _ in won):
+            progress = self._runs.progress(place.run_id)
+        if progress is None:
+            self._outbox.steps([dispatch_of(place, agent, step, queue) for step, queue in won])
+        else:
+            self.send(place, progress, won)
 
-    def _note_late(self, place: RunPlace, step: str, event: Event) -> None:
+    def send(self, place: RunPlace, progress: Progress, steps: Sequence[tuple[str, str]]) -> None:
+        """Send steps of a run to queues; nothing is begun elsewhere for a tree that is to end."""
+        messages = [_message(place, progress, step, queue) for step, queue in steps]
+        messages = [each for each in messages if each.call or each.queue]  # answered meanwhile
+        if any(each.call for each in messages):
+            cancelled = self._journal.run(place.root_run_id).cancel_requested
+            messages = [each for each in messages if not (each.call and cancelled)]
+        self._outbox.steps(messages)
+
+    def abandon(self, run_id: str, state: RunState, commands: Iterable[Command]) -> None:
+        """Nobody waits for the outcome of these commands any more: recall what was sent out."""
+        calls = [external_call(run_id, state, command) for command in commands]
+        if ids := [call.task_id for call in calls if call]:
+            self._outbox.revoke(ids)
+
+    def note_late(self, place: RunPlace, step: str, event: Event) -> None:
         """Another attempt holds the step, or has done it: for the record, if the run goes on."""
         late = LateResult(late_step=step, outcome=as_json(event))
         self.record(place, self._runs.progress(place.run_id), late)
@@ -178,8 +206,8 @@ class Recorder:
     def _send(self, place: RunPlace, plan: Plan) -> None:
         agent = plan.after.state.definition.name
         # A step with a delay is somebody else's to send: the body of a chord, and then the sweep.
-        pending = [s.step for s in plan.append.steps if s.state == "pending" and not s.delay]
-        self.dispatch(place, agent, pending, plan.after.commands)
+        sent = [s.step for s in plan.append.steps if is_sent(s) and not s.delay]
+        self.dispatch(place, agent, sent, plan.after)
         subs = [run.run_id for run in plan.append.runs]
         if subs:
             self._outbox.sub_runs(place.run_id, subs)
@@ -213,10 +241,6 @@ def place_of(row: RunRow) -> RunPlace:
     )
 
 
-def _tool_of(command: Command | None) -> str:
-    return command.call.name if isinstance(command, CallTool) else ""
-
-
 def _sub_run_finished(step: str, run_id: str, state: RunState) -> SubRunFinished:
     return SubRunFinished(
         step=step,
@@ -229,3 +253,29 @@ def _sub_run_finished(step: str, run_id: str, state: RunState) -> SubRunFinished
         tool_calls_made=state.tool_calls_made,
         cost_usd=state.cost_usd,
     )
+def _message(place: RunPlace, progress: Progress, step: str, queue: str) -> Dispatch:
+    state, command = progress.state, progress.commands.get(step)
+    tool = command.call.name if isinstance(command, CallTool) else ""
+    call = external_call(place.run_id, state, command)
+    return replace(dispatch_of(place, state.definition.name, step, queue, tool), call=call)
+
+
+def external_call(run_id: str, state: RunState, command: Command | None) -> ExternalCall | None:
+    """The message of a command that is somebody else's to answer."""
+    task = external_task(command.spec) if isinstance(command, CallTool) else None
+    if task is None or not isinstance(command, CallTool):
+        return None
+    attempt = times_in_doubt(state, position_of(command.step))
+    return ExternalCall(
+        task=task,
+        task_id=external_task_id(run_id, command.step, attempt),
+        arguments=command.call.arguments,
+        attempt=attempt,
+    )
+
+
+def _dropped(before: Progress, after: Progress, done: str | None) -> list[Command]:
+    """What was open and is not done, but is not wanted any more."""
+    return [c for s, c in before.commands.items() if s != done and s not in after.commands]
+
+

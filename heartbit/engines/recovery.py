@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from heartbit.core.events import ApprovalResolved, Decision
 from heartbit.engines.durable import DurableEngine
-from heartbit.engines.plan import AGAIN
+from heartbit.engines.plan import AGAIN, ANSWER
 from heartbit.errors import HeartbitError
 from heartbit.stores.journal import Journal
 from heartbit.stores.records import Approval, DueTimer, ExpiredStep, UnsentStep
@@ -57,7 +57,10 @@ class Sweep:
             self._engine.judge(step)
 
     def _unsent(self, step: UnsentStep) -> None:
-        self._engine.send_again(step.run_id, step.step, step.queue)
+        if step.external:
+            self._engine.external.look_after(step)
+        else:
+            self._engine.send_again(step.run_id, step.step, step.queue)
 
     def _due(self, timer: DueTimer) -> None:
         what, _, step = timer.what.partition("/")
@@ -70,6 +73,8 @@ class Sweep:
                 self._resolve(timer.run_id, step)
             case "expiry":
                 self._expire(timer.run_id, step)
+            case _ if what == ANSWER:
+                self._engine.external.time_out(timer.run_id, step)
             case _ if what == AGAIN:
                 self._engine.begin_again(timer.run_id, step)
 

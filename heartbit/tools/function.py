@@ -85,7 +85,7 @@ class FunctionTool(Generic[P, R]):
         if isinstance(result, ToolOutput):
             return result
         try:
-            return ToolOutput(content=_text(result))
+            return ToolOutput(content=as_text(result))
         except PydanticSerializationError as error:
             return ToolOutput(
                 content=f"{self.spec.name} was executed, but its result cannot be written as JSON: "
@@ -193,7 +193,12 @@ def _names_around(function: Any, frame: FrameType) -> Mapping[str, Any]:
     return frame.f_locals if defined_here else {}
 
 
-def _text(value: Any) -> str:
+def as_text(value: Any) -> str:
+    """What a tool's result is to a model: text as it is, anything else as JSON.
+
+    Raises:
+        PydanticSerializationError: it has no JSON form.
+    """
     if value is None:
         return ""
     if isinstance(value, str):
@@ -208,3 +213,11 @@ def _bytes_as_text(value: bytes) -> str:
         return value.decode()
     except UnicodeDecodeError:
         return f"[binary data, {len(value)} bytes]"
+
+
+def result_text(value: Any) -> str:
+    """The same for a result of which only the text is wanted, whatever that may be."""
+    try:
+        return as_text(value)
+    except (PydanticSerializationError, ValueError, RecursionError):
+        return str(value)

@@ -18,6 +18,12 @@ from heartbit.tools.function import FunctionTool, tool
 from heartbit.tools.imports import is_reference, load_attribute
 from heartbit.tools.spec import MAX_NAME_LENGTH, checked, safe_name
 
+CELERY_TASK = "celery:"
+DURABLE_ONLY = (
+    "Celery tasks are tools of durable runs only, because somebody has to wait for their answers; "
+    "start the run with `heartbit submit`."
+)
+
 
 def load_tool(reference: str) -> Tool:
     """The tool at `module:attribute`, or at the `python:module:attribute` of a tool's `ref`.
@@ -61,6 +67,7 @@ class ToolOptions:
     effect: Effect | None = None
     on_doubt: OnDoubt | None = None
     input_schema: Json | None = None
+    description: str | None = None
 
 
 def with_options(found: Tool, options: ToolOptions) -> Tool:
@@ -138,10 +145,8 @@ def _free(name: str, taken: Container[str]) -> str:
 
 def _find(reference: str) -> tuple[Tool, str]:
     """The tool, and its module:attribute."""
-    if reference.startswith("celery:"):
-        raise ConfigError(
-            "Celery tasks cannot be tools yet; call it in a Python function and list that."
-        )
+    if reference.startswith(CELERY_TASK):
+        raise ConfigError(DURABLE_ONLY)
     if not is_reference(place := reference.removeprefix("python:")):
         raise ConfigError("write module:attribute, for example myapp.tools:book_room.")
     return _as_tool(load_attribute(place)), place

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from heartbit.core.agent import AgentDefinition, PermissionRule
 from heartbit.core.commands import CallModel, CallTool, Command, Summarise
@@ -17,7 +18,7 @@ from heartbit.core.state import RunState
 from heartbit.engines.durable import DurableEngine
 from heartbit.engines.leases import Held
 from heartbit.engines.plan import RunPlace
-from heartbit.engines.ports import Announce, Dispatch, Done
+from heartbit.engines.ports import Announce, Answer, Dispatch, Done, ExternalCall
 from heartbit.engines.recovery import Sweep
 from heartbit.stores.memory_journal import InMemoryJournal
 from tests.support.journals import call, delegating, replied, returned, spec
@@ -68,9 +69,15 @@ class Outbox:
     queues: dict[Message, str] = field(default_factory=dict)
     chords: list[tuple[str, set[str]]] = field(default_factory=list)
     dead: bool = False
+    calls: list[ExternalCall] = field(default_factory=list)
+    answers: dict[str, Answer] = field(default_factory=dict)
+    revoked: list[str] = field(default_factory=list)
 
     def steps(self, dispatches: Sequence[Dispatch]) -> None:
         for each in dispatches:
+            if each.call is not None:
+                self.calls.append(each.call)
+                continue
             self.queues["step", each.run_id, each.step] = each.queue
             self._send(("step", each.run_id, each.step))
 
@@ -92,6 +99,12 @@ class Outbox:
 
     def empty_queues(self) -> Sequence[str]:
         return ()
+
+    def answer(self, task_id: str) -> Answer:
+        return self.answers.get(task_id, Answer(state="unknown"))
+
+    def revoke(self, task_ids: Sequence[str]) -> None:
+        self.revoked += task_ids
 
     def _send(self, message: Message) -> None:
         if self.dead:
@@ -130,7 +143,7 @@ def calling(*tools: str) -> Say:
 
 
 class Bench:
-    """One journal, one outbox, and as many workers as a test wants."""
+    """One journal, one outbox, and as many workers as a test wants, all with the same `options`."""
 
     def __init__(
         self,
@@ -139,11 +152,14 @@ class Bench:
         *,
         batched: bool = False,
         announce: Announce | None = None,
+        journal: Callable[[Clock], InMemoryJournal] = InMemoryJournal,
+        **options: Any,
     ) -> None:
         self._announce = announce
+        self._options = options
         self._batch_seconds = 5.0 if batched else None
         self.clock = Clock()
-        self.journal = InMemoryJournal(self.clock)
+        self.journal = journal(self.clock)
         self.outbox = Outbox()
         self.begun: Counter[tuple[str, str]] = Counter()
         self.effects: Counter[tuple[str, str, str]] = Counter()
@@ -170,6 +186,7 @@ class Bench:
             lease_seconds=LEASE_SECONDS,
             clock=self.clock,
             batch_seconds=self._batch_seconds,
+            **self._options,
         )
 
     def deliver(self, message: Message, engine: DurableEngine | None = None) -> None:
