@@ -41,9 +41,9 @@ from heartbit.stores.postgres import PostgresJournal
 from heartbit.stores.redis_client import quick_client
 from heartbit.stores.streams import StreamWriter
 from heartbit.tools.base import Tool
+from heartbit.tools.celery_task import celery_task
 from heartbit.wiring import open_orchestrator
 
-from heartbit.tools.celery_task import celery_task
 SCRATCH_RUNS = 1024
 
 

@@ -11,12 +11,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from heartbit.core.agent import as_json
+from heartbit.core.calls import position_of, times_in_doubt
 from heartbit.core.commands import CallTool, Command, StartSubRun
 from heartbit.core.delegation import BlackboardWrite
 from heartbit.core.events import Event, LateResult, RunCancelled, SubRunFinished
 from heartbit.core.run import Progress, follow
 from heartbit.core.state import RunState
-from heartbit.core.calls import position_of, times_in_doubt
 from heartbit.engines.folded import FoldedRuns
 from heartbit.engines.ids import external_task_id, sub_run_id
 from heartbit.engines.plan import (
@@ -65,6 +65,7 @@ class Recorder:
         verdict: bool = False,
         board: Sequence[BlackboardWrite] = (),
         keeper: Keeper | None = None,
+        keep_late: bool = True,
     ) -> Plan | None:
         """Append, or give None if it came too late: a late outcome is kept for the record.
 
@@ -74,7 +75,6 @@ class Recorder:
         while True:
             plan = plan_outcome(
                 place,
-        keep_late: bool = True,
                 progress,
                 event,
                 step=step,
@@ -90,6 +90,7 @@ class Recorder:
             if appended.ok:
                 for where, each in written:
                     self._committed(where, each)
+                self.abandon(place.run_id, progress.state, _dropped(progress, plan.after, step))
                 return plan
             if appended.ended:
                 return None
@@ -100,7 +101,6 @@ class Recorder:
             self.note_late(place, step, event)
         return None
 
-                self.abandon(place.run_id, progress.state, _dropped(progress, plan.after, step))
     def cancel(self, place: RunPlace, progress: Progress) -> None:
         """End a run, unless it has ended."""
         if not progress.state.ended:
@@ -217,6 +217,32 @@ class Recorder:
             self.stop_sub_runs(place, plan.after)
 
 
+def _message(place: RunPlace, progress: Progress, step: str, queue: str) -> Dispatch:
+    state, command = progress.state, progress.commands.get(step)
+    tool = command.call.name if isinstance(command, CallTool) else ""
+    call = external_call(place.run_id, state, command)
+    return replace(dispatch_of(place, state.definition.name, step, queue, tool), call=call)
+
+
+def external_call(run_id: str, state: RunState, command: Command | None) -> ExternalCall | None:
+    """The message of a command that is somebody else's to answer."""
+    task = external_task(command.spec) if isinstance(command, CallTool) else None
+    if task is None or not isinstance(command, CallTool):
+        return None
+    attempt = times_in_doubt(state, position_of(command.step))
+    return ExternalCall(
+        task=task,
+        task_id=external_task_id(run_id, command.step, attempt),
+        arguments=command.call.arguments,
+        attempt=attempt,
+    )
+
+
+def _dropped(before: Progress, after: Progress, done: str | None) -> list[Command]:
+    """What was open and is not done, but is not wanted any more."""
+    return [c for s, c in before.commands.items() if s != done and s not in after.commands]
+
+
 def dispatch_of(place: RunPlace, agent: str, step: str, queue: str, tool: str = "") -> Dispatch:
     """The message of a step."""
     return Dispatch(
@@ -253,29 +279,3 @@ def _sub_run_finished(step: str, run_id: str, state: RunState) -> SubRunFinished
         tool_calls_made=state.tool_calls_made,
         cost_usd=state.cost_usd,
     )
-def _message(place: RunPlace, progress: Progress, step: str, queue: str) -> Dispatch:
-    state, command = progress.state, progress.commands.get(step)
-    tool = command.call.name if isinstance(command, CallTool) else ""
-    call = external_call(place.run_id, state, command)
-    return replace(dispatch_of(place, state.definition.name, step, queue, tool), call=call)
-
-
-def external_call(run_id: str, state: RunState, command: Command | None) -> ExternalCall | None:
-    """The message of a command that is somebody else's to answer."""
-    task = external_task(command.spec) if isinstance(command, CallTool) else None
-    if task is None or not isinstance(command, CallTool):
-        return None
-    attempt = times_in_doubt(state, position_of(command.step))
-    return ExternalCall(
-        task=task,
-        task_id=external_task_id(run_id, command.step, attempt),
-        arguments=command.call.arguments,
-        attempt=attempt,
-    )
-
-
-def _dropped(before: Progress, after: Progress, done: str | None) -> list[Command]:
-    """What was open and is not done, but is not wanted any more."""
-    return [c for s, c in before.commands.items() if s != done and s not in after.commands]
-
-
