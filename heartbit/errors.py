@@ -209,6 +209,14 @@ class LeaseLost(JournalError):
     """Another worker has taken over this step."""
 
 
+class RunStopped(LeaseLost):
+    """Nobody wants this step any more: its run has ended, or is to end."""
+
+
+class StepHandedBack(LeaseLost):
+    """This worker does not do the step after all; another one will."""
+
+
 class BoardConflict(JournalError):
     """Somebody else has written this blackboard key in between; read it again."""
 

@@ -12,7 +12,6 @@ import threading
 import uuid
 from collections import OrderedDict
 from collections.abc import Mapping
-from concurrent.futures import CancelledError
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -27,12 +26,14 @@ from heartbit.core.state import RunState
 from heartbit.core.stream import RunIdentity, event_entry
 from heartbit.engines.boards import StepBoards
 from heartbit.engines.durable import DurableEngine
+from heartbit.engines.departure import Departure
 from heartbit.engines.leases import Held, Leases
 from heartbit.engines.perform import Outside, perform
-from heartbit.engines.plan import Plan, RunPlace
+from heartbit.engines.patience import Patience
+from heartbit.engines.plan import Plan, RunPlace, is_repeatable
 from heartbit.engines.ports import Done, Outbox
 from heartbit.engines.recovery import Sweep, SweepThread
-from heartbit.errors import ConfigError, LeaseLost
+from heartbit.errors import ConfigError
 from heartbit.loop import BackgroundLoop, background_loop
 from heartbit.orchestrator import Orchestrator, Resolved
 from heartbit.stores.blackboard import BoardAccess, DurableBlackboard, ServedBoards
@@ -65,6 +66,7 @@ class Runtime:
         self.journal = journal
         self.engine = DurableEngine(
             journal=journal,
+        self.leases = Leases(journal, lease_seconds, ending=lambda: departure.due)
             outbox=outbox,
             work=self._work,
             owner=f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}",
@@ -73,9 +75,11 @@ class Runtime:
             batch_seconds=batch_seconds,
         )
         self._redis = redis_client
+            hold=self.leases.held,
+            leaving=lambda: departure.begun,
+            patience=Patience(ending=lambda: departure.due),
         self._streams = StreamWriter(redis_client) if redis_client else None
         self._boards: BoardAccess = ServedBoards(journal, redis_client) if redis_client else journal
-        self.leases = Leases(journal, lease_seconds)
         self.sweep = SweepThread(Sweep(journal, self.engine, lease_seconds=lease_seconds))
         self._orchestrator = orchestrator
         self._resources = resources
@@ -125,10 +129,13 @@ class Runtime:
         outside = self._outside(state, place, held, boards or self._boards)
         future = self._loop.submit(perform(command, state, outside))
         try:
-            with self.leases.held(held, future.cancel, seconds=time_limit(command, state)):
+            with self.leases.working(
+                held,
+                future.cancel,
+                seconds=time_limit(command, state),
+                repeatable=not isinstance(command, CallTool) or is_repeatable(command.spec),
+            ):
                 event = future.result()
-        except CancelledError:
-            raise LeaseLost from None
         except BaseException:
             future.cancel()
             raise
@@ -264,6 +271,9 @@ def load_config() -> Config:
     """The configuration of this process: $HEARTBIT_CONFIG, else ./heartbit.toml, else defaults."""
     path: Path | None = find_config(None, os.environ)
     return load(path, os.environ).config
+departure = Departure()
+"""Whether the worker that this process belongs to is to end; made before any child is forked."""
+
 
 
 _runtimes: dict[int, Runtime] = {}

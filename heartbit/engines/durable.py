@@ -5,6 +5,11 @@ order, on any machine: what is stored decides whether there is something to do. 
 under a lease, performed, and its outcome appended together with everything the rules derive from
 it; only after that commit is anything sent, and the rows of the steps are the outbox.
 
+The lease is held from the claim until that commit. Work is cancelled when the lease is lost, when
+its run has ended or is to end, and when this process ends and others can do it: such a step is
+handed back and sent at once. What was done already is always offered to the journal, which takes
+it if nobody has followed this attempt up.
+
 The rules are those of core, the touch with the world is `perform`: nothing here decides what a run
 does next.
 """
@@ -14,7 +19,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass
 
 from heartbit.core.calls import doubt, may_be_begun_again
 from heartbit.core.commands import CallTool, Command
@@ -29,22 +35,42 @@ from heartbit.core.run import Progress, follow
 from heartbit.engines.external import ExternalCalls
 from heartbit.engines.folded import FoldedRuns
 from heartbit.engines.leases import Held
+from heartbit.engines.patience import Patience
 from heartbit.engines.plan import TOOL_QUEUE, Keeper, Plan, RunPlace, external_task, root_run
 from heartbit.engines.ports import Announce, Outbox, Work
 from heartbit.engines.recorder import Recorder, dispatch_of, place_of
-from heartbit.errors import BoardConflict, ConfigError, LeaseLost, RunNotFound, WorkersLost
+from heartbit.errors import (
+    BoardConflict,
+    ConfigError,
+    LeaseLost,
+    RunNotFound,
+    RunStopped,
+    StepHandedBack,
+    WorkersLost,
+)
 from heartbit.stores.journal import Journal
-from heartbit.stores.records import Claim, ExpiredStep, Opened
+from heartbit.stores.records import Claim, ExpiredStep, NewRun, Opened
+
+Hold = Callable[[Held], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Kept:
+    """The steps that this process has begun with an append, to be done now."""
+
+    after: Progress
+    steps: tuple[tuple[Command, Held], ...]
 
 
 class DurableEngine:
     """Works on journaled runs.
 
-    `work` performs a command, keeps the lease while it does, and raises LeaseLost when it could
-    not. It is called without any transaction open. `announce` hears of every append, after its
-    commit; whoever listens makes up for what it does not hear from the journal. With
-    `batch_seconds` a step is followed by the next ones of its run at once, in the same process,
-    until that time is over; their leases are in the transaction that brings them about.
+    `hold` keeps the lease of a step while its block runs. `work` performs a command in it, and
+    raises LeaseLost when it had to end before. It is called without any transaction open.
+    `leaving` tells that this process is to end and begins no more. `announce` hears of every
+    append, after its commit; whoever listens makes up for what it does not hear from the journal.
+    With `batch_seconds` a step is followed by the next ones of its run at once, in the same
+    process, until that time is over; their leases are in the transaction that brings them about.
     """
 
     def __init__(
@@ -58,7 +84,12 @@ class DurableEngine:
         announce: Announce | None = None,
         batch_seconds: float | None = None,
         clock: Callable[[], float] = time.monotonic,
+        hold: Hold = lambda held: nullcontext(),
+        leaving: Callable[[], bool] = lambda: False,
+        patience: Patience | None = None,
     ) -> None:
+        self._hold = hold
+        self._leaving = leaving
         self._batch_seconds = batch_seconds
         self._clock = clock
         self._journal = journal
@@ -73,6 +104,7 @@ class DurableEngine:
             runs=self._runs,
             lease_seconds=lease_seconds,
             announce=announce,
+            patience=patience or Patience(),
         )
         self.external = ExternalCalls(
             journal=journal, outbox=outbox, runs=self._runs, recorder=self._recorder
@@ -184,17 +216,15 @@ class DurableEngine:
     def _go_on(self, place: RunPlace, progress: Progress, command: Command, held: Held) -> None:
         """Do a step, and those that it hands to this process, until none is left."""
         until = self._clock() + self._batch_seconds if self._batch_seconds else None
-        plan = self._perform(place, progress, command, held, until)
-        while plan is not None:
-            mine = _mine(plan)
-            after = plan.after
-            if len(mine) < 2:
-                plan = self._perform(place, after, *mine[0], until) if mine else None
+        kept = self._perform(place, progress, command, held, until)
+        while kept is not None:
+            after, steps = kept.after, kept.steps
+            if len(steps) == 1:
+                kept = self._perform(place, after, *steps[0], until)
                 continue
-            with ThreadPoolExecutor(len(mine), "heartbit-step") as pool:
-                begun = [pool.submit(self._perform, place, after, c, h, until) for c, h in mine]
-            plans = [each.result() for each in begun]
-            plan = next((p for p in plans if p is not None and _mine(p)), None)
+            with ThreadPoolExecutor(len(steps), "heartbit-step") as pool:
+                begun = [pool.submit(self._perform, place, after, c, h, until) for c, h in steps]
+            kept = next((k for each in begun if (k := each.result()) is not None), None)
 
     def _perform(
         self,
@@ -202,8 +232,28 @@ class DurableEngine:
         progress: Progress,
         command: Command,
         held: Held,
-        until: float | None = None,
-    ) -> Plan | None:
+        until: float | None,
+    ) -> _Kept | None:
+        """Do one step under its lease, if it may be done here and now."""
+        try:
+            with self._hold(held):
+                return self._done(place, progress, command, held, until)
+        except StepHandedBack:
+            self._hand_back(place, progress, held)
+        except RunStopped:
+            self.resume(held.run_id)
+        except LeaseLost:
+            pass
+        return None
+
+    def _done(
+        self,
+        place: RunPlace,
+        progress: Progress,
+        command: Command,
+        held: Held,
+        until: float | None,
+    ) -> _Kept | None:
         """Work, and store the outcome; again if somebody else has written to its blackboard.
 
         Nothing that writes to a blackboard does anything besides: it had not happened.
@@ -211,15 +261,14 @@ class DurableEngine:
         while True:
             try:
                 done = self._work(command, progress.state, place, held)
-            except LeaseLost:
-                return None
             except ConfigError:  # nothing was begun: another worker may have what is missing here
                 self._journal.release(
                     held.run_id, held.step, held.attempt, delay=self._lease_seconds
                 )
                 raise
-            with suppress(BoardConflict, LeaseLost):
-                return self._recorder.record(
+            since = self._clock()
+            with suppress(BoardConflict):
+                plan = self._recorder.record(
                     place,
                     progress,
                     done.event,
@@ -228,12 +277,17 @@ class DurableEngine:
                     board=done.board,
                     keeper=self._keeper(until),
                 )
-            if not done.board:
-                return None
+                return _kept(plan, since) if plan is not None else None
+
+    def _hand_back(self, place: RunPlace, progress: Progress, held: Held) -> None:
+        """Have a step done by somebody else at once; no worker was lost with it."""
+        self._journal.release(held.run_id, held.step, held.attempt)
+        agent = progress.state.definition.name
+        self._recorder.dispatch(place, agent, [held.step], progress)
 
     def _keeper(self, until: float | None) -> Keeper | None:
-        """Whether this process keeps the next steps of a run: not when its batch is over."""
-        if until is None or self._clock() >= until:
+        """Whether this process keeps the next steps of a run: not when its time is over."""
+        if until is None or self._clock() >= until or self._leaving():
             return None
         return Keeper(owner=self._owner, lease_seconds=self._lease_seconds)
 
@@ -269,11 +323,15 @@ def _may_begin_again(progress: Progress, step: str) -> bool:
     return ours and may_be_begun_again(progress.state, step)
 
 
-def _mine(plan: Plan) -> list[tuple[Command, Held]]:
-    """The steps that were begun by this process with the append."""
+def _kept(plan: Plan, since: float) -> _Kept | None:
+    """The steps that were begun by this process with an append that was tried after `since`."""
     append = plan.append
-    return [
-        (plan.after.commands[new.step], Held(run_id=append.run_id, step=new.step, attempt=1))
+    steps = tuple(
+        (
+            plan.after.commands[new.step],
+            Held(run_id=append.run_id, step=new.step, attempt=1, since=since),
+        )
         for new in append.steps
         if new.state == "running"
-    ]
+    )
+    return _Kept(after=plan.after, steps=steps) if steps else None

@@ -3,10 +3,15 @@
 An append that does not fit any more is thought over with the events in between, until it fits or
 comes too late. Only after the commit anybody hears of it, and the rows of its steps are sent: they
 are the outbox. The end of a sub-run and what it means to its parent are one transaction.
+
+The outcome of a step is offered until the database takes it: nobody else has it. The answer to an
+append may be lost with the connection, so one that is tried again may find itself in the journal.
 """
 
 from __future__ import annotations
 
+import itertools
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -19,6 +24,7 @@ from heartbit.core.run import Progress, follow
 from heartbit.core.state import RunState
 from heartbit.engines.folded import FoldedRuns
 from heartbit.engines.ids import external_task_id, sub_run_id
+from heartbit.engines.patience import Patience
 from heartbit.engines.plan import (
     Keeper,
     Plan,
@@ -29,11 +35,12 @@ from heartbit.engines.plan import (
     plan_outcome,
 )
 from heartbit.engines.ports import Announce, Dispatch, ExternalCall, Outbox
-from heartbit.errors import LeaseLost
+from heartbit.errors import JournalUnavailable, LeaseLost
 from heartbit.stores.journal import Journal, Transaction
-from heartbit.stores.records import Appended, RunRow
+from heartbit.stores.records import Append, Appended, NewRun, RunRow
 
 _Written = tuple[RunPlace, Plan]
+_logger = logging.getLogger("heartbit.engine")
 
 
 class Recorder:
@@ -47,7 +54,9 @@ class Recorder:
         runs: FoldedRuns,
         lease_seconds: float,
         announce: Announce | None,
+        patience: Patience,
     ) -> None:
+        self._patience = patience
         self._journal = journal
         self._outbox = outbox
         self._runs = runs
@@ -71,6 +80,7 @@ class Recorder:
 
         Raises:
             BoardConflict: somebody else has written to the same key of a blackboard.
+            JournalUnavailable: the database is away; for an outcome, it did not come back in time.
         """
         while True:
             plan = plan_outcome(
@@ -84,7 +94,7 @@ class Recorder:
                 keeper=keeper,
             )
             try:
-                appended, written = self._append(place, plan)
+                appended, written = self._offer(place, plan)
             except LeaseLost:
                 break
             if appended.ok:
@@ -102,7 +112,8 @@ class Recorder:
         return None
 
     def cancel(self, place: RunPlace, progress: Progress) -> None:
-        """End a run, unless it has ended."""
+        """End a run and its sub-runs, whose usage it counts, unless it has ended."""
+        progress = self.without_sub_runs(place, progress)
         if not progress.state.ended:
             self.record(place, progress, RunCancelled(usage=progress.state.usage))
 
@@ -167,6 +178,33 @@ class Recorder:
         return self._journal.append(plan.append), [(place, plan)]
 
     def _append_to_both(self, place: RunPlace, plan: Plan) -> tuple[Appended, Sequence[_Written]]:
+    def _offer(self, place: RunPlace, plan: Plan) -> tuple[Appended, Sequence[_Written]]:
+        """Append; the outcome of a step as often as it takes. What else there is comes back."""
+        append, tries = plan.append, itertools.count()
+        if append.step is None or append.verdict:
+            return self._append(place, plan)
+
+        def store() -> tuple[Appended, Sequence[_Written]]:
+            tried_before = next(tries) > 0
+            appended, written = self._append(place, plan)
+            if tried_before and self._is_stored(append, append.step or "", appended):
+                return Appended(ok=True, seq=plan.after.seq + 1), [(place, plan)]
+            return appended, written
+
+        return self._patience.offer(f"The outcome of run {place.run_id} step {append.step}", store)
+
+    def _is_stored(self, append: Append, step: str, appended: Appended) -> bool:
+        """Whether an append succeeded whose answer was lost: it, and not another attempt like it.
+
+        The claim of a step that is done changes nothing, and tells which attempt has done it.
+        """
+        if appended.behind[: len(append.events)] != tuple(append.events):
+            return False
+        claim = self._journal.claim(
+            append.run_id, step, owner="", lease_seconds=0, known=append.expected
+        )
+        return claim.why_not in ("done", "ended") and claim.attempt == append.attempt
+
         """The end of a sub-run and what it means to its parent, in one transaction."""
         parent_id, step = place.parent_run_id, place.step_in_parent
         assert parent_id is not None  # noqa: S101 - _append has looked
@@ -201,7 +239,12 @@ class Recorder:
         self._runs.keep(place.run_id, plan.after)
         if self._announce is not None:
             self._announce(place, plan)
-        self._send(place, plan)
+        try:
+            self._send(place, plan)
+        except JournalUnavailable as error:
+            _logger.warning(
+                "What run %s calls for will be sent later: %s", place.run_id, error.message
+            )
 
     def _send(self, place: RunPlace, plan: Plan) -> None:
         agent = plan.after.state.definition.name

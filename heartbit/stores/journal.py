@@ -261,6 +261,9 @@ class Journal(RunReads, Approvals, Boards, Sweeping, Protocol):
     def extend_leases(self, held: Sequence[L], lease_seconds: float) -> tuple[L, ...]:
         """Renew leases; gives those that are still held. Never waits for others."""
 
+    def stopped_runs(self, run_ids: Sequence[str]) -> tuple[str, ...]:
+        """Those of these runs that have ended, or whose tree is asked to end."""
+
     def release(self, run_id: str, step: str, attempt: int, *, delay: float = 0.0) -> None:
         """Hand a step back that was not begun; the sweep sends it after `delay`."""
 

@@ -120,6 +120,12 @@ class InMemoryJournal(MemoryReads, MemorySweeping):
                 self._tables.steps[key] = extended
             return kept
 
+    def stopped_runs(self, run_ids: Sequence[str]) -> tuple[str, ...]:
+        """Those of these runs that have ended, or whose tree is asked to end."""
+        with self._lock:
+            found = [run for each in run_ids if (run := self._tables.runs.get(each)) is not None]
+            return tuple(r.new.run_id for r in found if self._stopped(r))
+
     def release(self, run_id: str, step: str, attempt: int, *, delay: float = 0.0) -> None:
         """Hand a step back that was not begun; the sweep sends it after `delay`."""
         with self._lock:
@@ -178,6 +184,9 @@ class InMemoryJournal(MemoryReads, MemorySweeping):
             for each in still_open:
                 self._tables.timers.setdefault((each, "cancel"), self._clock() + again_seconds)
             return tuple(still_open)
+
+    def _stopped(self, run: Run) -> bool:
+        return not run.is_open or self._tables.runs[run.new.root_run_id].cancel_requested
 
     def _why_not(self, run: Run, step: Step | None, doubt: int | None) -> WhyNot | None:
         if not run.is_open:

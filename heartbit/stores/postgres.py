@@ -136,6 +136,11 @@ class PostgresJournal(PostgresRuns, PostgresApprovals, PostgresBoards, PostgresS
         kept = {(str(run_id), step, attempt) for run_id, step, attempt in rows}
         return tuple(e for e in held if (e.run_id, e.step, e.attempt) in kept)
 
+    def stopped_runs(self, run_ids: Sequence[str]) -> tuple[str, ...]:
+        """Those of these runs that have ended, or whose tree is asked to end."""
+        rows = self._database.rows("stopped_runs", pool="renewal", run_ids=list(run_ids))
+        return tuple(str(run_id) for (run_id,) in rows)
+
     def release(self, run_id: str, step: str, attempt: int, *, delay: float = 0.0) -> None:
         """Hand a step back that was not begun; the sweep sends it after `delay`."""
         self._database.execute("release", run_id=run_id, step=step, attempt=attempt, delay=delay)

@@ -141,6 +141,13 @@ with held as (
 )
 select run_id, step, attempt from held
 
+-- stopped_runs --
+-- Those of these runs that have ended, or whose tree is asked to end.
+select runs.id
+  from runs join runs as root on root.id = runs.root_run_id
+ where runs.id = any(%(run_ids)s::uuid[])
+   and (runs.status in ('succeeded', 'failed', 'cancelled') or root.cancel_requested_at is not null)
+
 -- release --
 -- Hand a step back that was not begun.
 update steps
