@@ -171,13 +171,6 @@ class Recorder:
         late = LateResult(late_step=step, outcome=as_json(event))
         self.record(place, self._runs.progress(place.run_id), late)
 
-    def _append(self, place: RunPlace, plan: Plan) -> tuple[Appended, Sequence[_Written]]:
-        """Whether it fitted, and everything that is in the journal if it did."""
-        if plan.after.state.ended and place.parent_run_id is not None:
-            return self._append_to_both(place, plan)
-        return self._journal.append(plan.append), [(place, plan)]
-
-    def _append_to_both(self, place: RunPlace, plan: Plan) -> tuple[Appended, Sequence[_Written]]:
     def _offer(self, place: RunPlace, plan: Plan) -> tuple[Appended, Sequence[_Written]]:
         """Append; the outcome of a step as often as it takes. What else there is comes back."""
         append, tries = plan.append, itertools.count()
@@ -205,6 +198,13 @@ class Recorder:
         )
         return claim.why_not in ("done", "ended") and claim.attempt == append.attempt
 
+    def _append(self, place: RunPlace, plan: Plan) -> tuple[Appended, Sequence[_Written]]:
+        """Whether it fitted, and everything that is in the journal if it did."""
+        if plan.after.state.ended and place.parent_run_id is not None:
+            return self._append_to_both(place, plan)
+        return self._journal.append(plan.append), [(place, plan)]
+
+    def _append_to_both(self, place: RunPlace, plan: Plan) -> tuple[Appended, Sequence[_Written]]:
         """The end of a sub-run and what it means to its parent, in one transaction."""
         parent_id, step = place.parent_run_id, place.step_in_parent
         assert parent_id is not None  # noqa: S101 - _append has looked
