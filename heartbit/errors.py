@@ -9,6 +9,7 @@ HeartbitError
 +-- RunError                    why a run ended without a result (attribute `code`)
 |   +-- MaxTurnsExceeded  RunTimedOut  BudgetExceeded  ReplyTruncated  ModelRefused
 |   +-- ModelCallFailed  NoStructuredResult  WorkersLost  RunCancelled
++-- MemoryStoreError            memories or documents that cannot be kept or found
 +-- JournalError
     +-- JournalUnavailable          for now; what was to be done may be tried again
     +-- RunNotFound  RunStateError  InvalidDecision  LeaseLost  BoardConflict
@@ -183,6 +184,10 @@ class RunCancelled(RunError):
     """The run was cancelled."""
 
     code = "run_cancelled"
+
+
+class MemoryStoreError(HeartbitError):
+    """The memory store cannot do this."""
 
 
 class JournalError(HeartbitError):

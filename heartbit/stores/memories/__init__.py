@@ -1,0 +1,1 @@
+"""What agents remember: one protocol, kept in this process or in Postgres."""
