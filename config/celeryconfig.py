@@ -24,6 +24,8 @@ worker_prefetch_multiplier = 1
 # After a lost connection, work goes on: a copy of the message that comes back meanwhile is dropped
 # by the journal. Cancelling would throw away model calls that are paid for.
 worker_cancel_long_running_tasks_on_connection_loss = False
+# With Celery's own consumer, a worker can end when Redis goes away while it has work under way.
+worker_consumer = "heartbit.consumer:Consumer"
 # On a warm shutdown that takes longer than this many seconds, messages go back to their queues. In
 # containers, REMAP_SIGTERM=SIGQUIT makes the stop signal this kind of shutdown.
 worker_soft_shutdown_timeout = 30.0

@@ -33,6 +33,8 @@ DELIVERY: dict[str, Any] = {
     "worker_prefetch_multiplier": 1,
     # a copy that comes back after a lost connection is dropped by the journal
     "worker_cancel_long_running_tasks_on_connection_loss": False,
+    # Celery's own can end with the connection, and the worker with it
+    "worker_consumer": "heartbit.consumer:Consumer",
     "worker_soft_shutdown_timeout": 30.0,
     "worker_enable_soft_shutdown_on_idle": True,
 }
