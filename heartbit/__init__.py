@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from heartbit.agent import Agent, Limits
     from heartbit.apps import install
-    from heartbit.client import RunHandle, submit
+    from heartbit.client import RunEvents, RunHandle, stream, submit
     from heartbit.core.agent import ContextStrategy, PermissionRule, SessionPrune
     from heartbit.core.events import Decision
     from heartbit.core.messages import Usage
@@ -58,6 +58,7 @@ __all__ = [
     "RetryPolicy",
     "RetryingProvider",
     "RunError",
+    "RunEvents",
     "RunHandle",
     "RunOutput",
     "ScriptedProvider",
@@ -67,6 +68,7 @@ __all__ = [
     "ToolOutput",
     "Usage",
     "install",
+    "stream",
     "submit",
     "tool",
 ]
@@ -74,7 +76,7 @@ __all__ = [
 _HOMES = {
     "heartbit.agent": ("Agent", "Limits"),
     "heartbit.apps": ("install",),
-    "heartbit.client": ("RunHandle", "submit"),
+    "heartbit.client": ("RunEvents", "RunHandle", "stream", "submit"),
     "heartbit.core.agent": ("ContextStrategy", "PermissionRule", "SessionPrune"),
     "heartbit.core.events": ("Decision",),
     "heartbit.core.messages": ("Usage",),

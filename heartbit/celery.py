@@ -22,9 +22,8 @@ from heartbit.apps import ROUTES, TASKS, our_queues
 from heartbit.config import Config
 from heartbit.engines.plan import CONTROL_QUEUE
 from heartbit.errors import ConfigError
-from heartbit.runtime import load_config
+from heartbit.runtime import LOCAL_REDIS, load_config
 
-LOCAL_REDIS = "redis://localhost:6379/0"
 RESULTS = "heartbit.results:RunBackend"
 
 DELIVERY: dict[str, Any] = {

@@ -23,7 +23,8 @@ from heartbit.core.commands import CallTool, Command
 from heartbit.core.events import Event
 from heartbit.core.result import RunOutput
 from heartbit.core.state import RunState
-from heartbit.core.stream import RunIdentity, event_entry
+from heartbit.core.stream import RunIdentity
+from heartbit.engines.announcer import Announcer
 from heartbit.engines.boards import StepBoards
 from heartbit.engines.durable import DurableEngine
 from heartbit.engines.departure import Departure
@@ -46,6 +47,7 @@ from heartbit.tools.celery_task import celery_task
 from heartbit.wiring import open_orchestrator
 
 SCRATCH_RUNS = 1024
+LOCAL_REDIS = "redis://localhost:6379/0"
 
 
 class Runtime:
@@ -114,12 +116,8 @@ class Runtime:
         self.journal.close()
 
     def _announced(self, place: RunPlace, plan: Plan) -> None:
-        if self._streams is None:
-            return
-        identity = identity_of(plan.after.state, place)
-        first = plan.append.expected
-        entries = [event_entry(identity, n, e) for n, e in enumerate(plan.append.events, first)]
-        self._streams.publish_events(place.root_run_id, entries)
+        if self._streams is not None:
+            Announcer(self._streams)(place, plan)
 
     def _work(self, command: Command, state: RunState, place: RunPlace, held: Held) -> Done:
         if isinstance(command, CallTool) and command.spec.ref not in self._tools:
@@ -278,6 +276,7 @@ departure = Departure()
 
 _runtimes: dict[int, Runtime] = {}
 _journals: dict[int, Journal] = {}
+_streams: dict[tuple[int, str], tuple[StreamWriter, redis.Redis]] = {}
 _making = threading.RLock()
 
 
@@ -316,6 +315,32 @@ def close() -> None:
     for each in made:
         if each is not None:
             each.close()
+    _close_streams()
+
+
+def announcer(config: Config) -> Announcer | None:
+    """Tells the readers of runs what this process appends, for those who need no agents.
+
+    Without a Redis they are told by the journal, somewhat later.
+    """
+    address = redis_url(config)
+    if address is None:
+        return None
+    with _making:
+        key = (os.getpid(), address)
+        if key not in _streams:
+            client = quick_client(address)
+            _streams[key] = StreamWriter(client), client
+            atexit.register(_close_streams)
+        return Announcer(_streams[key][0])
+
+
+def _close_streams() -> None:
+    with _making:
+        mine = [_streams.pop(key) for key in list(_streams) if key[0] == os.getpid()]
+    for writer, client in mine:
+        writer.close()
+        client.close()
 
 
 def journal() -> Journal:

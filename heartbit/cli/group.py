@@ -27,6 +27,7 @@ COMMANDS = {
     "approve": "heartbit.cli.approvals:approve",
     "deny": "heartbit.cli.approvals:deny",
     "cancel": "heartbit.cli.inspect:cancel",
+    "fork": "heartbit.cli.fork:fork",
     "replay": "heartbit.cli.inspect:replay",
     "migrate": "heartbit.cli.migrate:migrate",
     "doctor": "heartbit.cli.doctor:doctor",

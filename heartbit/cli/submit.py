@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from heartbit.cli.durable import json_flag, open_client, print_json, run_argument
 from heartbit.cli.group import global_flags
 from heartbit.cli.run import prompt_text
+
+if TYPE_CHECKING:
+    from heartbit.client import RunHandle
+
+
+wait_flag = click.option(
+    "--wait", is_flag=True, help="Wait for the end, or for a question to a human."
+)
 
 
 @click.command(no_args_is_help=False)
@@ -14,7 +24,10 @@ from heartbit.cli.run import prompt_text
 @click.option("--agent", metavar="NAME", help="Who gets the prompt, whatever the routing says.")
 @click.option("--run-id", metavar="ID", help="The run's id; given again, it is the same run.")
 @click.option("--approve", is_flag=True, help="Ask about every tool call first.")
-@click.option("--wait", is_flag=True, help="Wait for the end, or for a question to a human.")
+@click.option(
+    "--priority", type=int, default=0, metavar="N", help="The highest starts first; 0 by default."
+)
+@wait_flag
 @json_flag
 @global_flags
 @click.pass_context
@@ -25,6 +38,7 @@ def submit(
     agent: str | None,
     run_id: str | None,
     approve: bool,
+    priority: int,
     wait: bool,
     as_json: bool,
 ) -> None:
@@ -35,16 +49,23 @@ def submit(
     """
     text = prompt_text(prompt)
     client = open_client(ctx)
-    handle = client.submit(text, agent=agent, run_id=run_id, approve=approve)
+    handle = client.submit(
+        text, agent=agent, run_id=run_id, approve=approve, priority=priority
+    )
     if wait:
-        from heartbit.cli.outcome import report
-
-        click.echo(f"run {handle.id}", err=True)
-        ctx.exit(report(client.wait(handle.id, for_humans=False), as_json=as_json))
+        ctx.exit(waited(handle, as_json=as_json))
     elif as_json:
         print_json({"run_id": handle.id})
     else:
         click.echo(handle.id)
+
+
+def waited(handle: RunHandle, *, as_json: bool) -> int:
+    """The end of a run on stdout, or what it waits for; gives the run's exit code."""
+    from heartbit.cli.outcome import report
+
+    click.echo(f"run {handle.id}", err=True)
+    return report(handle.client.wait(handle.id, for_humans=False), as_json=as_json)
 
 
 @click.command()

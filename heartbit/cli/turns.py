@@ -25,7 +25,7 @@ def turn_lines(entries: Iterable[Json]) -> Iterator[str]:
 def _lines(entry: Json) -> list[str]:
     match entry["type"]:
         case "run_started":
-            return [f"prompt: {one_line(entry['prompt'], WIDTH)}"]
+            return _start(entry)
         case "model_replied":
             return _turn(entry)
         case "model_failed":
@@ -49,6 +49,13 @@ def _lines(entry: Json) -> list[str]:
             return [f"failed ({entry['code']}): {_short(entry['message'])}"]
         case kind:
             return [kind.replace("_", " ")]
+
+
+def _start(entry: Json) -> list[str]:
+    prompt = [f"prompt: {one_line(entry['prompt'], WIDTH)}"]
+    if (origin := entry.get("forked_from")) is None:
+        return prompt
+    return [f"forked from {origin['run_id']} at turn {origin['turn']}", *prompt]
 
 
 def _turn(entry: Json) -> list[str]:

@@ -116,7 +116,14 @@ class DurableEngine:
         Raises:
             RunStateError: the id belongs to a run with another prompt, agent or tenant.
         """
-        return self._journal.open_run(root_run(place, start, task_id=task_id))
+        return self.open_run(root_run(place, start, task_id=task_id))
+
+    def open_run(self, new: NewRun) -> Opened:
+        """The same for a run that is described already."""
+        opened = self._journal.open_run(new)
+        if opened.opened:
+            self._recorder.opened(new)
+        return opened
 
     def step(self, run_id: str, step: str) -> None:
         """Do one step of a run, if nobody has done it or is at it.

@@ -249,16 +249,28 @@ def first_steps(progress: Progress) -> list[NewStep]:
     return _steps(list(progress.commands.values()))
 
 
-def root_run(place: RunPlace, start: RunStarted, *, task_id: str) -> NewRun:
-    """A run that somebody outside of any run asks for."""
+def root_run(
+    place: RunPlace,
+    start: RunStarted,
+    *,
+    task_id: str,
+    priority: int = 0,
+    kept: Sequence[Event] = (),
+) -> NewRun:
+    """A run that somebody outside of any run asks for.
+
+    A fork begins with the `kept` events of the run that its start names, too.
+    """
     return NewRun(
         run_id=place.run_id,
         task_id=task_id,
         root_run_id=place.root_run_id,
         start=start,
-        steps=first_steps(follow(None, [start])),
+        steps=first_steps(follow(None, [start, *kept])),
         tenant_id=place.tenant_id,
         user_id=place.user_id,
+        priority=priority,
+        kept=kept,
     )
 
 

@@ -111,6 +111,13 @@ class Recorder:
             self.note_late(place, step, event)
         return None
 
+    def opened(self, new: NewRun) -> None:
+        """Tell that a root run was opened; what a fork has kept is in the journal only."""
+        if self._announce is not None:
+            append = Append(run_id=new.run_id, expected=1, events=(new.start,))
+            place = RunPlace(run_id=new.run_id, root_run_id=new.root_run_id)
+            self._announce(place, Plan(append=append, after=follow(None, [new.start])))
+
     def cancel(self, place: RunPlace, progress: Progress) -> None:
         """End a run and its sub-runs, whose usage it counts, unless it has ended."""
         progress = self.without_sub_runs(place, progress)

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -111,7 +111,7 @@ class StreamReader:
 
     def iterate(
         self, root_run_id: str, after: str = START, *, tenant: Tenant = EVERY_TENANT
-    ) -> Iterator[StreamItem]:
+    ) -> Generator[StreamItem]:
         """As `follow`, for callers without a loop."""
         with asyncio.Runner() as runner:
             items = self.follow(root_run_id, after, tenant=tenant)

@@ -22,9 +22,9 @@ from heartbit.core.state import RunState
 from heartbit.core.tools import ToolSpec
 from heartbit.embedded.address import Addresses, announce
 from heartbit.engines.durable import DurableEngine
-from heartbit.engines.plan import RunPlace
+from heartbit.engines.plan import RunPlace, root_run
 from heartbit.engines.ports import Done
-from heartbit.errors import ConfigError, InvalidDecision, RunStateError
+from heartbit.errors import ConfigError, InvalidDecision, RunNotFound, RunStateError
 from heartbit.stores.postgres import PostgresJournal
 
 AGENT = """
@@ -149,7 +149,8 @@ def test_an_approved_call_runs_and_an_edited_one_as_it_was_edited(desk: Desk) ->
     (question,) = handle.pending()
     handle.approve(question, edits={1: {"text": "c"}}, by="ann")
     desk.do(handle.id, "1/tool/0", "1/tool/1", "2/model")
-    saved = [e["content"] for e in handle.events() if e["type"] == "tool_returned"]
+    entries = desk.client.entries(handle.id)
+    saved = [e["content"] for e in entries if e["type"] == "tool_returned"]
     assert ["saved {'text': 'a'}", "saved {'text': 'c'}"] == saved
     (decided,) = desk.journal.approvals(handle.id)
     assert "ann" == decided.decided_by
@@ -202,7 +203,7 @@ def test_submitting_again_under_an_id_is_the_same_run(desk: Desk) -> None:
 
 def test_a_prompt_may_be_any_json(desk: Desk) -> None:
     handle = desk.client.submit({"number": 1}, agent="worker")
-    assert '{"number": 1}' == handle.events()[0]["prompt"]
+    assert '{"number": 1}' == next(desk.client.entries(handle.id))["prompt"]
 
 
 def test_approve_asks_about_every_tool_whatever_the_rules_say(desk: Desk) -> None:
@@ -275,3 +276,79 @@ def test_an_output_comes_back_from_the_journal_as_it_was(desk: Desk) -> None:
     output = handle.result()
     assert output == decode_output(output.as_json())
     assert Usage(input_tokens=2) == output.usage
+
+
+def asked_and_saved(desk: Desk) -> RunHandle:
+    """A run of two turns, the first of which saved a text that a human had approved."""
+    handle = desk.asked("a")
+    handle.approve(handle.pending()[0], by="ann")
+    desk.do(handle.id, "1/tool/0", "2/model")
+    return handle
+
+
+def steps_of(desk: Desk, handle: RunHandle) -> list[str | None]:
+    """The steps of its journal, in order."""
+    return [event.step for event in desk.journal.events(handle.id)]
+
+
+def test_a_fork_goes_on_from_what_was_done_and_decided(desk: Desk) -> None:
+    """Nobody is asked again, and nothing is saved again."""
+    first = asked_and_saved(desk)
+    forked = first.fork(2, model="other")
+    kept = ["start", "1/model", "1/approval", "1/approval/decision", "1/tool/0"]
+    assert kept == steps_of(desk, forked)
+    desk.do(forked.id, "2/model")
+    assert ("succeeded", "done", 2) == (forked.status(), forked.result().result, 2)
+    assert [*kept, "2/model", "end"] == steps_of(desk, forked) == steps_of(desk, first)
+    assert "other" == next(desk.client.entries(forked.id))["model"]
+    assert {"run_id": first.id, "turn": 2} == next(desk.client.entries(forked.id))["forked_from"]
+
+
+def test_a_run_that_waits_can_be_forked_and_goes_on_waiting(desk: Desk) -> None:
+    """What is open in it is not part of the fork, which asks by itself."""
+    first = desk.asked("a")
+    forked = first.fork(1, prompt="b|c")
+    desk.do(forked.id, "1/model")
+    assert (["b", "c"], ["a"]) == (
+        [each.arguments["text"] for each in forked.pending()[0].calls],
+        [each.arguments["text"] for each in first.pending()[0].calls],
+    )
+
+
+def test_a_fork_is_for_the_same_tenant_and_user(desk: Desk) -> None:
+    handle = desk.client.submit("say a", agent="worker", tenant_id="acme", user_id="ann")
+    row = desk.journal.run(handle.fork(1).id)
+    assert ("acme", "ann") == (row.tenant_id, row.user_id)
+
+
+def test_what_cannot_be_forked_leaves_nothing_behind(desk: Desk) -> None:
+    handle = asked_and_saved(desk)
+    with pytest.raises(RunStateError, match="has the turns 1 to 2; it has no turn 3"):
+        handle.fork(3)
+    with pytest.raises(RunNotFound):
+        desk.client.fork(str(uuid.uuid4()), 1)
+    assert 1 == len(desk.journal.list_runs())
+
+
+def test_a_sub_run_is_forked_with_its_root(desk: Desk) -> None:
+    """It has no life of its own: its blackboard, and who waits for it, are the root's."""
+    root, child = str(uuid.uuid4()), str(uuid.uuid4())
+    start = RunStarted(prompt="x", definition=ASKING, blackboard=root)
+    for run_id, parent in ((root, None), (child, root)):
+        new = root_run(RunPlace(run_id=run_id, root_run_id=root), start, task_id=run_id)
+        desk.journal.open_run(
+            replace(new, parent_run_id=parent, step_in_parent=parent and "1/sub/0")
+        )
+    with pytest.raises(RunStateError, match=f"is a sub-run: fork {root}, its root"):
+        desk.client.fork(child, 1)
+
+
+def test_a_run_is_opened_for_the_tenant_and_the_user_that_are_named(desk: Desk) -> None:
+    """And under its id there is none for anybody else."""
+    handle = desk.client.submit("x", agent="worker", run_id="r", tenant_id="acme", user_id="ann")
+    row = desk.journal.run(handle.id, tenant="acme")
+    assert ("acme", "ann") == (row.tenant_id, row.user_id)
+    with pytest.raises(RunStateError, match="another prompt, agent or tenant"):
+        desk.client.submit("x", agent="worker", run_id="r", tenant_id="other")
+    with pytest.raises(ConfigError, match="user_id must be printable"):
+        desk.client.submit("x", agent="worker", user_id="\0")

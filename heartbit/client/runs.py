@@ -1,20 +1,16 @@
-"""Durable runs from outside of any worker: submit, look, decide, cancel.
-
-What is asked for is in the journal before anybody is told: a message that cannot be sent is sent by
-the sweep of some worker. Nothing here does a step of a run.
-"""
+"""`Client`: the runs of one journal, for a program that does no step of them."""
 
 from __future__ import annotations
 
-import atexit
-import os
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
-from heartbit.apps import ensure_app
+from heartbit.client.events import RunEvents
+from heartbit.client.handle import RunHandle
+from heartbit.client.outputs import decode_output, entries_of, only_waits
 from heartbit.config import Config
 from heartbit.core.agent import AgentDefinition, as_json
 from heartbit.core.decisions import checked
@@ -22,43 +18,32 @@ from heartbit.core.events import (
     ApprovalRequested,
     ApprovalResolved,
     Decision,
-    Event,
+    Origin,
     RunStarted,
     RunStatus,
 )
-from heartbit.core.messages import Json, Usage
+from heartbit.core.fork import fork
+from heartbit.core.messages import Json
+from heartbit.core.owner import NOBODY, Owner
 from heartbit.core.result import PendingApproval, RunOutput, including, pending_approval
 from heartbit.core.run import replay
-from heartbit.core.stream import RunIdentity, event_entry
-from heartbit.embedded.address import find_running, state_directory
 from heartbit.engines.durable import DurableEngine
 from heartbit.engines.ids import run_id_of_task
 from heartbit.engines.plan import RunPlace, root_run
-from heartbit.engines.ports import Done, Outbox
-from heartbit.errors import RunStateError, run_error
+from heartbit.engines.ports import Announce, Done, Outbox
+from heartbit.errors import RunStateError
 from heartbit.loop import BackgroundLoop
 from heartbit.orchestrator import as_prompt
-from heartbit.outbox import CeleryOutbox
-from heartbit.runtime import database_url, load_config, redis_url
-from heartbit.runtime import journal as process_journal
+from heartbit.runtime import LOCAL_REDIS, redis_url
 from heartbit.stores.journal import Approval, Journal, RunRow
-from heartbit.stores.postgres import PostgresJournal
 from heartbit.stores.records import ENDED, NewRun, calls_hash
 from heartbit.stores.stream_reader import StreamItem, StreamReader
 from heartbit.stores.streams import START
+from heartbit.tools.celery_task import celery_task
 from heartbit.wiring import open_orchestrator
 
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 1.0
-CONNECTIONS = 2
-LOCAL_REDIS = "redis://localhost:6379/0"
-
-
-class _ClientOutbox(CeleryOutbox):
-    """The end of a run is published by the sweep: this process has no agents and no results."""
-
-    def finished(self, run_id: str) -> None:
-        """Nothing to do here."""
 
 
 class Client:
@@ -70,6 +55,7 @@ class Client:
         config: Config,
         outbox: Outbox,
         *,
+        announce: Announce | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -77,7 +63,9 @@ class Client:
         self._config = config
         self._clock = clock
         self._sleep = sleep
-        self._engine = DurableEngine(journal=journal, outbox=outbox, work=_never, owner="client")
+        self._engine = DurableEngine(
+            journal=journal, outbox=outbox, work=_never, owner="client", announce=announce
+        )
 
     def submit(
         self,
@@ -86,25 +74,36 @@ class Client:
         agent: str | None = None,
         run_id: str | None = None,
         approve: bool = False,
+        tenant_id: str | None = None,
+        user_id: str | None = None,
+        priority: int = 0,
     ) -> RunHandle:
         """Open a run and have it started. A prompt that is no string is given as JSON.
 
         Args:
             run_id: the same id again gives the same run; without one it is new.
             approve: ask about every round of tools, whatever the permissions say.
+            tenant_id: whose run it is: callers of other tenants do not see it. Tools are told.
+            user_id: for which of the tenant's users; tools are told.
+            priority: the highest comes first where runs wait for their admission.
 
         Raises:
             ConfigError: there is no such agent, or a tool cannot be had.
-            RunStateError: the id belongs to a run with another prompt or agent.
+            RunStateError: the id belongs to a run with another prompt, agent or tenant.
         """
+        owner = Owner(tenant_id=tenant_id, user_id=user_id, priority=priority)
         task_id = run_id or str(uuid.uuid4())
-        new = self.new_run(prompt, task_id=task_id, agent=agent, approve=approve)
-        self.journal.open_run(new)
-        self.send(new.run_id)
-        return RunHandle(id=new.run_id, client=self)
+        new = self.new_run(prompt, task_id=task_id, agent=agent, approve=approve, owner=owner)
+        return self._open(new)
 
     def new_run(
-        self, prompt: Any, *, task_id: str, agent: str | None = None, approve: bool = False
+        self,
+        prompt: Any,
+        *,
+        task_id: str,
+        agent: str | None = None,
+        approve: bool = False,
+        owner: Owner = NOBODY,
     ) -> NewRun:
         """A run as it would be opened now, for whoever writes it into the journal.
 
@@ -115,11 +114,56 @@ class Client:
         start = RunStarted(
             prompt=as_prompt(prompt), definition=self._resolve(agent, approve), blackboard=run_id
         )
-        return root_run(RunPlace(run_id=run_id, root_run_id=run_id), start, task_id=task_id)
+        place = RunPlace(
+            run_id=run_id,
+            root_run_id=run_id,
+            tenant_id=owner.tenant_id,
+            user_id=owner.user_id,
+        )
+        return root_run(place, start, task_id=task_id, priority=owner.priority)
+
+    def fork(
+        self,
+        run_id: str,
+        from_turn: int,
+        *,
+        model: str | None = None,
+        prompt: str | None = None,
+    ) -> RunHandle:
+        """Open a run that keeps everything before a turn of another one, and asks that turn anew.
+
+        What the kept turns did is not done again: results of tools and of sub-agents are those of
+        the first run, and count in the usage as they did there. The run is for the same tenant and
+        user, and its blackboard has what was on that of the first one by then.
+
+        Args:
+            model: asked from that turn on, by the agent and all sub-agents of the same provider.
+            prompt: what the conversation begins with; kept turns stay below it as they were.
+
+        Raises:
+            RunNotFound: there is no such run.
+            RunStateError: it has no such turn, it is a sub-run, or its turns before that one do
+                not fit the prompt.
+        """
+        row = self.journal.run(run_id)
+        if row.parent_run_id is not None:
+            raise RunStateError(f"Run {row.run_id} is a sub-run: fork {row.root_run_id}, its root.")
+        origin, new_id = Origin(run_id=row.run_id, turn=from_turn), str(uuid.uuid4())
+        events = self.journal.events(row.run_id)
+        forked = fork(events, origin, blackboard=new_id, model=model, prompt=prompt)
+        place = RunPlace(
+            run_id=new_id, root_run_id=new_id, tenant_id=row.tenant_id, user_id=row.user_id
+        )
+        return self._open(root_run(place, forked.start, task_id=new_id, kept=forked.kept))
 
     def send(self, run_id: str) -> None:
         """Have the steps of an open run worked on that were never sent."""
         self._engine.resume(run_id)
+
+    def _open(self, new: NewRun) -> RunHandle:
+        self._engine.open_run(new)
+        self.send(new.run_id)
+        return RunHandle(id=new.run_id, client=self)
 
     def run(self, run_id: str) -> RunHandle:
         """A run that exists.
@@ -209,8 +253,14 @@ class Client:
         Raises:
             ConfigError: it is no offset.
         """
-        url = redis_url(self._config) or LOCAL_REDIS
-        return StreamReader(url, self.journal).follow(run_id, offset or START)
+        return self._reader().follow(run_id, offset or START)
+
+    def stream(self, run_id: str, *, after: str | None = None) -> RunEvents:
+        """The same for any run of the tree, as entries with offsets; see `heartbit.stream`."""
+        return RunEvents(run_id=run_id, journal=self.journal, reader=self._reader(), after=after)
+
+    def _reader(self) -> StreamReader:
+        return StreamReader(redis_url(self._config) or LOCAL_REDIS, self.journal)
 
     def _below(self, row: RunRow) -> list[RunRow]:
         """The run and everything it has started, parents first."""
@@ -234,167 +284,9 @@ class Client:
             loop.stop()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RunHandle:
-    """A durable run, from any process that reaches the journal."""
-
-    id: str
-    client: Client
-
-    def status(self) -> RunStatus:
-        """Where it stands; `waiting` when only a human can let it go on."""
-        return self.client.output(self.id).status
-
-    def events(self) -> list[Json]:
-        """Its journal so far and those of the runs below it, as `on_event` tells them."""
-        return list(self.client.entries(self.id))
-
-    def pending(self) -> tuple[PendingApproval, ...]:
-        """What waits for a human: exactly the calls that would be run."""
-        return self.client.output(self.id).pending
-
-    def approve(
-        self,
-        question: PendingApproval,
-        *,
-        edits: Mapping[int, Json] | None = None,
-        by: str | None = None,
-    ) -> None:
-        """Let all calls of a question run, those at the positions of `edits` with other arguments.
-
-        Raises:
-            InvalidDecision: an edit could not be run.
-            RunStateError: it was answered before, is about other calls by now, or has expired.
-        """
-        changed = edits or {}
-        places = [*question.positions, *(p for p in changed if p not in question.positions)]
-        decisions = [
-            Decision(position=p, verdict="edit", arguments=changed[p])
-            if p in changed
-            else Decision(position=p, verdict="approve")
-            for p in places
-        ]
-        self.client.decide(question, decisions, by=by)
-
-    def deny(
-        self, question: PendingApproval, *, reason: str | None = None, by: str | None = None
-    ) -> None:
-        """Let no call of a question run; the model reads the reason.
-
-        Raises:
-            RunStateError: it was answered before, is about other calls by now, or has expired.
-        """
-        decisions = [
-            Decision(position=p, verdict="deny", reason=reason) for p in question.positions
-        ]
-        self.client.decide(question, decisions, by=by)
-
-    def cancel(self) -> None:
-        """End it and everything below it; an ended run stays as it is."""
-        self.client.cancel(self.id)
-
-    def result(self, timeout: float | None = None) -> RunOutput:
-        """Wait for the end, at most `timeout` seconds.
-
-        Raises:
-            TimeoutError: it has not ended by then; it goes on.
-            RunError: it failed or was cancelled; the error's `output` tells what was used.
-        """
-        output = self.client.wait(self.id, timeout)
-        if output.status not in ENDED:
-            raise TimeoutError(f"Run {self.id} is {output.status} after {timeout:g} seconds.")
-        if output.status != "succeeded":
-            failure = run_error(output.error_code or "", output.error or output.status)
-            failure.output = output
-            raise failure
-        return output
-
-
-def submit(
-    prompt: Any,
-    *,
-    agent: str | None = None,
-    run_id: str | None = None,
-    approve: bool = False,
-    config: Config | None = None,
-) -> RunHandle:
-    """Open a durable run and return at once; see `Client.submit`.
-
-    Without a `config` it is that of this process: $HEARTBIT_CONFIG, else ./heartbit.toml.
-
-    Raises:
-        ConfigError: there is no database, no such agent, or a tool cannot be had.
-        RunStateError: the id belongs to a run with another prompt or agent.
-    """
-    return connect(config).submit(prompt, agent=agent, run_id=run_id, approve=approve)
-
-
-def connect(config: Config | None = None) -> Client:
-    """The runs of the configured database; without any, of the `heartbit dev` that runs here.
-
-    Raises:
-        ConfigError: there is no database.
-    """
-    if config is not None:
-        journal = PostgresJournal(database_url(config), pool_size=CONNECTIONS)
-        ensure_app()
-        atexit.register(journal.close)
-        return Client(journal, config, _ClientOutbox())
-    settled = local_config()
-    database_url(settled)
-    ensure_app()
-    return Client(process_journal(), settled, _ClientOutbox())
-
-
-def local_config() -> Config:
-    """The configuration of this process, with the servers of `heartbit dev` where it has none.
-
-    Raises:
-        ConfigError: it is not valid.
-    """
-    lend(os.environ, load_config())
-    return load_config()
-
-
-def lend(environ: MutableMapping[str, str], config: Config) -> None:
-    """Have this process use the servers of a running `heartbit dev` for what has no address."""
-    running = find_running(state_directory(environ))
-    if running is None:
-        return
-    if config.database.url is None and running.database_url:
-        environ["HEARTBIT_DATABASE_URL"] = running.database_url
-    if config.celery.broker_url is None and running.broker_url:
-        environ["CELERY_BROKER_URL"] = running.broker_url
-
-
-def only_waits(tree: Sequence[RunRow]) -> bool:
-    """Whether nothing below a run, itself included, goes on before a human has decided."""
-    still_open = [row for row in tree if row.status not in ENDED]
-    parents = {row.parent_run_id for row in still_open}
-    return bool(still_open) and all(
-        row.status == "waiting" or row.run_id in parents for row in still_open
-    )
-
-
-def decode_output(stored: Json) -> RunOutput:
-    """The output of an ended run, as the journal keeps it."""
-    return RunOutput(**stored | {"usage": Usage(**stored["usage"])})
-
-
-def entries_of(row: RunRow, events: Sequence[Event]) -> Iterator[Json]:
-    """The events of one run as entries."""
-    identity = RunIdentity(
-        run_id=row.run_id,
-        root_run_id=row.root_run_id,
-        parent_run_id=row.parent_run_id,
-        agent=row.agent,
-    )
-    for seq, event in enumerate(events, 1):
-        yield event_entry(identity, seq, event)
-
-
 async def _resolved(config: Config, agent: str | None, approve: bool) -> AgentDefinition:
-    async with open_orchestrator(config, approve=approve) as orchestrator:
+    opened = open_orchestrator(config, approve=approve, celery_tasks=celery_task)
+    async with opened as orchestrator:
         return (await orchestrator.resolve(agent)).definition
 
 
