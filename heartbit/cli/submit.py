@@ -49,9 +49,7 @@ def submit(
     """
     text = prompt_text(prompt)
     client = open_client(ctx)
-    handle = client.submit(
-        text, agent=agent, run_id=run_id, approve=approve, priority=priority
-    )
+    handle = client.submit(text, agent=agent, run_id=run_id, approve=approve, priority=priority)
     if wait:
         ctx.exit(waited(handle, as_json=as_json))
     elif as_json:
