@@ -26,11 +26,11 @@ from heartbit.core.state import RunState
 from heartbit.core.stream import RunIdentity
 from heartbit.engines.announcer import Announcer
 from heartbit.engines.boards import StepBoards
-from heartbit.engines.durable import DurableEngine
 from heartbit.engines.departure import Departure
+from heartbit.engines.durable import DurableEngine
 from heartbit.engines.leases import Held, Leases
-from heartbit.engines.perform import Outside, perform
 from heartbit.engines.patience import Patience
+from heartbit.engines.perform import Outside, perform
 from heartbit.engines.plan import Plan, RunPlace, is_repeatable
 from heartbit.engines.ports import Done, Outbox
 from heartbit.engines.recovery import Sweep, SweepThread
@@ -66,20 +66,20 @@ class Runtime:
         batch_seconds: float | None = None,
     ) -> None:
         self.journal = journal
+        self.leases = Leases(journal, lease_seconds, ending=lambda: departure.due)
         self.engine = DurableEngine(
             journal=journal,
-        self.leases = Leases(journal, lease_seconds, ending=lambda: departure.due)
             outbox=outbox,
             work=self._work,
             owner=f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}",
             lease_seconds=lease_seconds,
             announce=self._announced,
             batch_seconds=batch_seconds,
-        )
-        self._redis = redis_client
             hold=self.leases.held,
             leaving=lambda: departure.begun,
             patience=Patience(ending=lambda: departure.due),
+        )
+        self._redis = redis_client
         self._streams = StreamWriter(redis_client) if redis_client else None
         self._boards: BoardAccess = ServedBoards(journal, redis_client) if redis_client else journal
         self.sweep = SweepThread(Sweep(journal, self.engine, lease_seconds=lease_seconds))
@@ -269,10 +269,10 @@ def load_config() -> Config:
     """The configuration of this process: $HEARTBIT_CONFIG, else ./heartbit.toml, else defaults."""
     path: Path | None = find_config(None, os.environ)
     return load(path, os.environ).config
+
+
 departure = Departure()
 """Whether the worker that this process belongs to is to end; made before any child is forked."""
-
-
 
 _runtimes: dict[int, Runtime] = {}
 _journals: dict[int, Journal] = {}
