@@ -61,6 +61,14 @@ task_serializer = "json"
 result_serializer = "json"
 accept_content = ["json"]
 
+# ---- Beat ----------------------------------------------------------------------------------------
+
+# Starts the runs of [[daemon.schedules]], each time once however many beats there are, and serves
+# the entries of beat_schedule as Celery's own scheduler does: those want one beat only.
+beat_scheduler = "heartbit.beat:Scheduler"
+# `celery inspect ping` reaches beat, too.
+beat_enable_remote_control = True
+
 # ---- What people see -----------------------------------------------------------------------------
 
 # A task is shown as started while it is worked on. heartbit's own tasks don't take part: their
@@ -70,7 +78,5 @@ task_track_started = True
 task_send_sent_event = True
 # ... to when they end. Costs a little for each task; switch both off where nobody looks.
 worker_send_task_events = True
-# `celery inspect` and `celery control` reach beat, too.
-beat_enable_remote_control = True
 # Standard output stays a real file: MCP servers over stdio are started with it.
 worker_redirect_stdouts = False

@@ -65,11 +65,15 @@ MESSAGES: dict[str, Any] = {
     "task_queues": our_queues(),
 }
 
+BEAT: dict[str, Any] = {
+    "beat_scheduler": "heartbit.beat:Scheduler",
+    "beat_enable_remote_control": True,
+}
+
 VISIBILITY: dict[str, Any] = {
     "task_track_started": True,
     "task_send_sent_event": True,
     "worker_send_task_events": True,
-    "beat_enable_remote_control": True,
     # stdout must stay a real file: MCP servers over stdio inherit it
     "worker_redirect_stdouts": False,
 }
@@ -96,7 +100,7 @@ def _own_settings() -> dict[str, Any]:
 
 
 def _settings() -> dict[str, Any]:
-    ours = CONNECTIONS | MESSAGES | DELIVERY | VISIBILITY
+    ours = CONNECTIONS | MESSAGES | DELIVERY | BEAT | VISIBILITY
     try:
         return ours | addresses(load_config()) | _own_settings()
     except ConfigError as error:

@@ -7,6 +7,7 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from celery.app.defaults import NAMESPACES, flatten
@@ -60,11 +61,17 @@ def test_a_plain_worker_serves_every_queue() -> None:
     assert " ".join(map(str, pairs)) == python(code)
 
 
+def settings_of(room: Any) -> dict[str, object]:
+    """What the app sets, but for addresses."""
+    parts = (room.CONNECTIONS, room.DELIVERY, room.MESSAGES, room.BEAT, room.VISIBILITY)
+    return {name: value for part in parts for name, value in part.items()}
+
+
 def test_every_setting_is_one_that_celery_knows() -> None:
     """A misspelt setting is silently ignored by Celery; not by this test."""
     from heartbit import celery as room
 
-    ours = {**room.CONNECTIONS, **room.DELIVERY, **room.MESSAGES, **room.VISIBILITY}
+    ours = settings_of(room)
     undocumented = {"result_backend_thread_safe"}  # read by celery/backends/base.py
     known = set(dict(flatten(NAMESPACES))) | undocumented
     assert set() == set(ours) - known
@@ -89,7 +96,7 @@ def test_the_explained_settings_are_those_of_the_app() -> None:
     """config/celeryconfig.py says what `celery -A heartbit` does, and leaves nothing out."""
     from heartbit import celery as room
 
-    ours = {**room.CONNECTIONS, **room.DELIVERY, **room.MESSAGES, **room.VISIBILITY}
+    ours = settings_of(room)
     by_install = {"imports", "task_default_queue", "task_routes", "task_queues"}
     assert {k: v for k, v in ours.items() if k not in by_install} == explained()
 
