@@ -40,7 +40,7 @@ async def run(
 ) -> str:
     """One agent run on the OpenAI wire."""
     messages: list[dict[str, Any]] = [{"role": "user", "content": prompt}]
-    ask = _streamed if stream else _whole
+    ask = _streamed if stream else whole
     while True:
         message = await ask(client, url, messages)
         messages.append(message)
@@ -54,15 +54,16 @@ async def run(
 async def orchestrate(client: httpx2.AsyncClient, url: str, prompt: str) -> str:
     """A run whose first reply hands tasks to sub-agents, all at once."""
     messages: list[dict[str, Any]] = [{"role": "user", "content": prompt}]
-    message = await _whole(client, url, messages)
+    message = await whole(client, url, messages)
     (call,) = message["tool_calls"]
     tasks = json.loads(call["function"]["arguments"])["tasks"]
     results = await asyncio.gather(*(run(client, url, task["task"]) for task in tasks))
     told = {"role": "tool", "tool_call_id": call["id"], "content": "\n\n".join(results)}
-    return str((await _whole(client, url, [*messages, message, told]))["content"])
+    return str((await whole(client, url, [*messages, message, told]))["content"])
 
 
-async def _whole(client: httpx2.AsyncClient, url: str, messages: list[Any]) -> dict[str, Any]:
+async def whole(client: httpx2.AsyncClient, url: str, messages: list[Any]) -> dict[str, Any]:
+    """One model turn: the message that answers these."""
     body = {"model": "m", "messages": messages, "tools": TOOLS, "max_tokens": 4096}
     response = await client.post(f"{url}/v1/chat/completions", json=body)
     response.raise_for_status()

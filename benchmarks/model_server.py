@@ -4,6 +4,7 @@ It decides its answer from the messages alone: a run of `turns` model turns, all
 for two calls of `add(a, b)`, the last answering with the sum of all results. So every client can be
 checked for the right answer. The first user message says how: `turns=10 pad=0`; each turn also says
 `pad` characters. With `delegate=8` before it, that is what eight sub-agents are told at once.
+GET /most tells how many requests it ever had open at once.
 
     python -m benchmarks.model_server --latency 0.05     # prints its port
 """
@@ -29,6 +30,8 @@ Call = tuple[str, str, dict[str, Any]]  # id, name, arguments
 class Connection(asyncio.Protocol):
     """One keep-alive connection; requests come one after the other."""
 
+    waiting = most = 0
+
     def __init__(self, latency: float) -> None:
         self._latency = latency
         self._buffer = b""
@@ -48,12 +51,21 @@ class Connection(asyncio.Protocol):
             return
         body, self._buffer = rest[:length], rest[length:]
         path = head.split(b" ", 2)[1]
-        reply = answer(path, body)
-        if self._latency:
-            loop = asyncio.get_running_loop()
-            loop.call_later(self._latency, self._transport.write, reply)
+        if path == b"/most":
+            self._transport.write(_http(b"%d" % Connection.most, b"text/plain"))
+        elif self._latency:
+            self._take()
+            asyncio.get_running_loop().call_later(self._latency, self._give, answer(path, body))
         else:
-            self._transport.write(reply)
+            self._transport.write(answer(path, body))
+
+    def _take(self) -> None:
+        Connection.waiting += 1
+        Connection.most = max(Connection.most, Connection.waiting)
+
+    def _give(self, reply: bytes) -> None:
+        Connection.waiting -= 1
+        self._transport.write(reply)
 
 
 def answer(path: bytes, body: bytes) -> bytes:
