@@ -282,6 +282,8 @@ def test_the_end_of_a_sub_run_is_announced_with_what_it_means_to_its_parent() ->
     heard = []
 
     def announce(place: RunPlace, plan: Plan) -> None:
+        if plan.append.expected == 1:  # opened before there is a bench to look at
+            return
         stored = bench.journal.events(place.run_id)
         first = plan.append.expected - 1
         assert tuple(plan.append.events) == stored[first : first + len(plan.append.events)]
