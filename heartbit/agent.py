@@ -34,6 +34,7 @@ class Limits:
     max_total_tokens: int | None = None
     run_timeout_seconds: float | None = None
     tool_timeout_seconds: float | None = None
+    approval_timeout_seconds: float | None = None
     max_tool_output_bytes: int | None = None
     max_identical_tool_calls: int | None = None
     reasoning_effort: ReasoningEffort | None = None
@@ -55,6 +56,7 @@ _COUNTS = (
     "max_total_tokens",
     "run_timeout_seconds",
     "tool_timeout_seconds",
+    "approval_timeout_seconds",
     "max_tool_output_bytes",
     "max_identical_tool_calls",
 )

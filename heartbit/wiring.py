@@ -192,6 +192,7 @@ def _limits(table: LimitsTable) -> dict[str, Any]:
         "max_total_tokens",
         "run_timeout_seconds",
         "tool_timeout_seconds",
+        "approval_timeout_seconds",
         "max_tool_output_bytes",
         "max_identical_tool_calls",
         "reasoning_effort",

@@ -122,6 +122,8 @@ class LimitsTable(Table):
     """Seconds the run may take."""
     tool_timeout_seconds: Seconds | None = None
     """Seconds a tool call may take; its failure goes to the model."""
+    approval_timeout_seconds: Seconds | None = None
+    """Seconds a human has to answer; then the calls are denied, and the model is told why."""
     max_tool_output_bytes: Count | None = None
     """Bytes of a tool's output that the model gets; the rest is cut."""
     max_identical_tool_calls: Count | None = None

@@ -72,6 +72,7 @@ class AgentDefinition:
     max_total_tokens: int | None = None
     run_timeout_seconds: float | None = None
     tool_timeout_seconds: float | None = None
+    approval_timeout_seconds: float | None = None
     max_tool_output_bytes: int | None = None
     max_identical_tool_calls: int | None = None
     reasoning_effort: ReasoningEffort | None = None

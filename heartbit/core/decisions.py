@@ -12,6 +12,17 @@ from heartbit.core.result import PendingApproval
 from heartbit.core.state import RunState
 from heartbit.errors import InvalidDecision
 
+NOBODY_ANSWERED = "nobody answered in time"
+
+
+def unanswered(state: RunState, question: str) -> tuple[Decision, ...]:
+    """The decisions about a question, by its step, that nobody answers in time: denials."""
+    return tuple(
+        Decision(position=call.position, verdict="deny", reason=NOBODY_ANSWERED)
+        for call in state.calls
+        if call.fate == "ask" and call.asked == question
+    )
+
 
 def checked(
     state: RunState, question: PendingApproval, decisions: Sequence[Decision]

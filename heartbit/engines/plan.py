@@ -150,7 +150,12 @@ def _approval(events: Sequence[Event], state: RunState) -> NewApproval | None:
     asked = next((event for event in events if isinstance(event, ApprovalRequested)), None)
     if asked is None:
         return None
-    return NewApproval(step=asked.step, agent=state.definition.name, calls=asked.calls)
+    return NewApproval(
+        step=asked.step,
+        agent=state.definition.name,
+        calls=asked.calls,
+        expires_seconds=state.definition.approval_timeout_seconds,
+    )
 
 
 def _timers(event: Event, state: RunState) -> dict[str, float]:

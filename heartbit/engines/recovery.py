@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
+from heartbit.core.decisions import unanswered
 from heartbit.core.events import ApprovalResolved, Decision
 from heartbit.engines.durable import DurableEngine
 from heartbit.engines.plan import AGAIN, ANSWER
@@ -23,7 +24,6 @@ from heartbit.stores.records import Approval, DueTimer, ExpiredStep, UnsentStep
 SWEEP = "recovery"
 EVERY_SECONDS = 1.0
 BATCH, BATCHES = 100, 20
-NOBODY_ANSWERED = "nobody answered in time"
 
 T = TypeVar("T")
 _logger = logging.getLogger("heartbit.recovery")
@@ -88,12 +88,7 @@ class Sweep:
         if approval is None or approval.decided_at is not None:
             self._journal.clear_timer(run_id, f"expiry/{step}")
             return
-        state = self._engine.progress(run_id).state
-        positions = [c.position for c in state.calls if c.fate == "ask" and c.asked == step]
-        denials = tuple(
-            Decision(position=position, verdict="deny", reason=NOBODY_ANSWERED)
-            for position in positions
-        )
+        denials = unanswered(self._engine.progress(run_id).state, step)
         self._journal.decide(
             run_id, step, denials, by=None, calls_hash=approval.calls_hash, expired=True
         )

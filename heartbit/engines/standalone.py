@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from heartbit.core.calls import blackboard_writes
 from heartbit.core.commands import AskApproval, Command, Finish, RefuseCall, StartSubRun
+from heartbit.core.decisions import unanswered
 from heartbit.core.events import (
     ApprovalRequested,
     ApprovalResolved,
@@ -230,15 +231,26 @@ class StandaloneRun:
             self._spawn(self._decide(event, self._world.approver))
 
     async def _decide(self, event: ApprovalRequested, approver: Approver) -> Event | None:
-        """Put one question at a time, whichever agents are asking."""
         question = pending_approval(self.identity.run_id, self.identity.agent, event)
-        async with self._world.asking:
-            answer = approver(question)
-            decisions = await answer if inspect.isawaitable(answer) else answer
+        in_time = asyncio.timeout(self._started.definition.approval_timeout_seconds)
+        decisions: Decisions
+        try:
+            async with in_time:
+                decisions = await self._answer(question, approver)
+        except TimeoutError:
+            if not in_time.expired():
+                raise
+            decisions = unanswered(self.state, event.step)
         if decisions is None:
             return None
         self._asked = None
         return ApprovalResolved(step=f"{event.step}/decision", decisions=tuple(decisions))
+
+    async def _answer(self, question: PendingApproval, approver: Approver) -> Decisions:
+        """Put one question at a time, whichever agents are asking."""
+        async with self._world.asking:
+            answer = approver(question)
+            return await answer if inspect.isawaitable(answer) else answer
 
     async def _end_cancelled(self) -> None:
         try:

@@ -140,11 +140,8 @@ def decided() -> Bench:
 
 def unanswered() -> Bench:
     """Nobody has answered in time."""
-    bench = asked()
-    tables, key = bench.journal._tables, (RUN, "1/approval")
-    expires = bench.clock.now + 60
-    tables.approvals[key] = replace(tables.approvals[key], expires_at=expires)
-    bench.journal.set_timer(RUN, "expiry/1/approval", 60)
+    bench = Bench(calling("look"), replace(SOLO, approve=True, approval_timeout_seconds=60.0))
+    bench.start()
     bench.clock.now += 61
     return bench
 
@@ -322,6 +319,31 @@ def test_an_approval_that_expires_is_a_denial_by_nobody() -> None:
     assert "nobody answered in time" == decision.reason
     assert "succeeded" == bench.until_it_ends()
     assert 0 == bench.begun[RUN, "1/tool/0"]
+
+
+def test_a_question_tells_until_when_it_can_be_answered() -> None:
+    """So that who decides knows; without a limit it stays open for weeks."""
+    [limited], [patient] = (b.journal.open_approvals() for b in (unanswered(), asked()))
+    assert limited.expires_at is not None
+    assert 60 == (limited.expires_at - limited.requested_at).total_seconds()
+    assert None is patient.expires_at
+
+
+def test_a_call_in_doubt_that_nobody_decides_about_is_not_run_again() -> None:
+    """The model is told that nobody knows what became of it, and that nobody answered."""
+    bench = Bench(calling("fire"), replace(SOLO, approval_timeout_seconds=60.0))
+    bench.die_in("1/tool/0")
+    with pytest.raises(Died):
+        bench.start()
+    bench.live()
+    bench.outbox.messages.clear()
+    bench.later()
+    bench.later(61)
+    returned = bench.event("1/tool/0")
+    assert isinstance(returned, ToolReturned)
+    assert "outcome of this call is unknown" in returned.content
+    assert returned.content.endswith("not to run it again: nobody answered in time")
+    assert 1 == bench.begun[RUN, "1/tool/0"]
 
 
 def test_a_human_who_answers_in_time_wins_over_the_expiry() -> None:

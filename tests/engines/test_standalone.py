@@ -13,6 +13,8 @@ import pytest
 
 from heartbit.core.agent import AgentDefinition
 from heartbit.core.events import (
+    ApprovalResolved,
+    Decision,
     Event,
     RunCancelled,
     RunFinished,
@@ -346,6 +348,36 @@ def test_cancelling_a_run_that_waits_for_its_approver_withdraws_the_question() -
     run_clean(cancelled(run, asked.wait))
     assert_cancelled(run)
     assert ["1/approval"] == withdrawn
+
+
+async def _never_answers(question: PendingApproval) -> None:
+    await asyncio.get_running_loop().create_future()
+
+
+def test_a_question_that_nobody_answers_in_time_is_denied_as_in_a_durable_run() -> None:
+    """The model reads why, and goes on."""
+    agent = using(ADD, approve=True, approval_timeout_seconds=0.01)
+    provider = ScriptedProvider([call("add", a=1, b=2), "Then not."])
+    run = opened(provider, agent, [ADD], approver=_never_answers)
+    run_clean(run.drive())
+    [resolved] = [event for event in run.events if isinstance(event, ApprovalResolved)]
+    denial = Decision(position=0, verdict="deny", reason="nobody answered in time")
+    assert ((denial,), None) == (resolved.decisions, resolved.decided_by)
+    [returned] = [event for event in run.events if isinstance(event, ToolReturned)]
+    assert "Denied by a human reviewer: nobody answered in time" == returned.content
+    assert ("succeeded", ()) == (run.output.status, run.output.pending)
+
+
+def test_a_timeout_of_the_approver_itself_is_no_answer_that_came_too_late() -> None:
+    """What it raises comes out of the run, as ever."""
+
+    async def broken(question: PendingApproval) -> None:
+        raise TimeoutError("The desk is closed.")
+
+    agent = using(ADD, approve=True, approval_timeout_seconds=60.0)
+    run = opened(ScriptedProvider([call("add", a=1, b=2)]), agent, [ADD], approver=broken)
+    with pytest.raises(TimeoutError, match="The desk is closed"):
+        run_clean(run.drive())
 
 
 def test_a_second_cancellation_does_not_cost_the_run_its_end() -> None:
