@@ -10,7 +10,7 @@ import os
 import select
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import psycopg
@@ -27,6 +27,7 @@ Pool = ConnectionPool[Connection]
 JOURNAL_CONNECTIONS = 8
 TOOL_CONNECTIONS = 4
 TOOL_IDLE_SECONDS = 60
+IDLE_SECONDS = 5
 WAIT_SECONDS = 30.0
 # A network that swallows everything must not hold a worker for the minutes TCP would wait.
 CONNECTION_DEFAULTS: dict[str, Any] = {
@@ -71,13 +72,23 @@ class Database:
             except PoolTimeout as error:
                 raise self._why_not() or error from error
 
-    @contextmanager
-    def tool_connection(self) -> Iterator[Connection]:
+    def tool_connection(self) -> AbstractContextManager[Connection]:
         """A connection inside a transaction that ends by itself if a tool forgets it."""
-        with self.connection("tools") as connection, connection.transaction():
+        return self._transaction("tools", TOOL_IDLE_SECONDS)
+
+    def transaction(self) -> AbstractContextManager[Connection]:
+        """A connection inside a transaction that ends by itself if its process is frozen in it.
+
+        It would keep the rows of a run from everybody until it is woken.
+        """
+        return self._transaction("journal", IDLE_SECONDS)
+
+    @contextmanager
+    def _transaction(self, pool: str, idle_seconds: float) -> Iterator[Connection]:
+        with self.connection(pool) as connection, connection.transaction():
             connection.execute(
                 "select set_config('idle_in_transaction_session_timeout', %s, true)",
-                [f"{TOOL_IDLE_SECONDS}s"],
+                [f"{idle_seconds}s"],
             )
             yield connection
 

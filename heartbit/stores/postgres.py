@@ -110,7 +110,7 @@ class PostgresJournal(PostgresRuns, PostgresApprovals, PostgresBoards, PostgresS
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
         """A transaction that is committed at the end of the block."""
-        with self._database.connection() as connection, connection.transaction():
+        with self._database.transaction() as connection:
             transaction = _Transaction(self, connection)
             yield transaction
             transaction.write_boards()

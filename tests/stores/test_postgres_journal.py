@@ -384,6 +384,24 @@ def test_a_tool_that_forgets_its_transaction_loses_it(
     assert 1 == len(stage.journal.events(run_id))
 
 
+def test_a_process_that_is_frozen_in_a_transaction_keeps_nobody_waiting(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server ends the transaction, and with it the locks on the rows of the run."""
+    monkeypatch.setattr(database, "IDLE_SECONDS", 0.05)
+    run_id = stage.open()
+
+    def freeze() -> None:
+        with stage.journal.transaction() as transaction:
+            transaction.append(Append(run_id=run_id, expected=2, events=[replied()]))
+            append = Append(run_id=run_id, expected=2, events=[replied()])
+            assert stage.journal.append(append).ok  # waits for the lock, and gets it
+
+    with pytest.raises(JournalUnavailable, match="did nothing for too long"):
+        freeze()
+    assert 2 == len(stage.journal.events(run_id))
+
+
 # Versions
 
 
