@@ -70,6 +70,7 @@ class ModelFailed:
     error: str
     message: str
     usage: Usage = Usage()
+    cost_usd: float | None = 0.0
     type: Literal["model_failed"] = "model_failed"
 
 
@@ -157,7 +158,7 @@ class DeadlinePassed:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LateResult:
-    """An outcome came after its step had got another one; kept for the record, changes nothing."""
+    """An outcome came after its step had got another one: kept for the record and its usage."""
 
     late_step: str
     outcome: Json

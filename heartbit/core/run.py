@@ -32,6 +32,16 @@ from heartbit.core.agent import AgentDefinition
 from heartbit.core.commands import CallModel, Command, Finish, StartSubRun, Summarise
 from heartbit.core.context import fit
 from heartbit.core.delegation import delegation_tools
+from heartbit.core.ending import (
+    budget_message,
+    end,
+    fail,
+    spend,
+    spend_on_late_result,
+    spend_on_sub_run,
+    timeout_message,
+    wind_up,
+)
 from heartbit.core.events import (
     ApprovalRequested,
     ApprovalResolved,
@@ -49,7 +59,7 @@ from heartbit.core.events import (
     SubRunFinished,
     ToolReturned,
 )
-from heartbit.core.messages import Completion, ToolCall, Usage, user_message
+from heartbit.core.messages import Completion, ToolCall, user_message
 from heartbit.core.request import ModelRequest
 from heartbit.core.schema import value_violations
 from heartbit.core.state import RunState
@@ -65,11 +75,9 @@ from heartbit.errors import (
     ModelRefused,
     NoStructuredResult,
     ReplyTruncated,
-    RunError,
     RunStateError,
     RunTimedOut,
 )
-from heartbit.errors import RunCancelled as RunCancelledError
 
 Step = tuple[RunState, tuple[Command, ...]]
 
@@ -93,7 +101,7 @@ def advance(state: RunState | None, event: Event) -> Step:
     if state.ended:
         return state, ()
     if state.ending:
-        return _wind_up(state, event), ()
+        return wind_up(state, event), ()
     return _advance(state, event)
 
 
@@ -160,12 +168,14 @@ def _advance(state: RunState, event: Event) -> Step:  # noqa: C901 - one table o
         case ContextSummarised():
             return _summarised(state, event)
         case DeadlinePassed():
-            return _fail(state, RunTimedOut, _timeout_message(state))
+            return fail(state, RunTimedOut, timeout_message(state))
         case RunFinished() | RunFailed() | RunCancelled():
-            return _wind_up(state, event), ()
+            return wind_up(state, event), ()
         case ApprovalRequested():
             return turn_calls.park(state, event), ()
-        case RunRouted() | LateResult():
+        case LateResult():
+            return spend_on_late_result(state, event), ()
+        case RunRouted():
             return state, ()
         case _:
             raise RunStateError(f"The event {event.type!r} cannot follow here.")
@@ -209,23 +219,23 @@ def _next_turn(state: RunState) -> Step:
 
 def _out_of_turns(state: RunState) -> Step:
     if state.must_respond:
-        return _fail(state, NoStructuredResult)
+        return fail(state, NoStructuredResult)
     limit = f"Max turns ({state.definition.max_turns}) exceeded"
-    return _fail(state, MaxTurnsExceeded, f"{limit}; raise max_turns or give it less to do.")
+    return fail(state, MaxTurnsExceeded, f"{limit}; raise max_turns or give it less to do.")
 
 
 def _replied(state: RunState, event: ModelReplied) -> Step:
     completion = event.completion
-    state = _spend(state, completion.usage, completion.cost_usd)
+    state = spend(state, completion.usage, completion.cost_usd)
     if completion.stop_reason == "context_too_long":
         return _compact(state, "The model stopped because its context window is full.")
     if completion.parts:
         state = replace(state, messages=(*state.messages, completion.message))
-    limit = state.definition.max_total_tokens
-    if limit is not None and state.usage.total_tokens > limit:
-        return _fail(state, BudgetExceeded, _budget_message(state.usage.total_tokens, limit))
+    limit, used = state.definition.max_total_tokens, state.usage.total_tokens - state.lost_tokens
+    if limit is not None and used > limit:
+        return fail(state, BudgetExceeded, budget_message(used, limit))
     if completion.stop_reason == "refusal":
-        return _fail(state, ModelRefused)  # its calls, if any, may be cut
+        return fail(state, ModelRefused)  # its calls, if any, may be cut
     if calls := completion.message.tool_calls:
         return _called(state, completion, calls)
     return _answered(state, completion)
@@ -234,11 +244,11 @@ def _replied(state: RunState, event: ModelReplied) -> Step:
 def _answered(state: RunState, completion: Completion) -> Step:
     match completion.stop_reason:
         case "max_tokens":
-            return _fail(state, ReplyTruncated)
+            return fail(state, ReplyTruncated)
         case "pause_turn":
             return _next_turn(state)
     if state.definition.response_schema is None:
-        return _end(state, Finish(result=completion.message.text))
+        return end(state, Finish(result=completion.message.text))
     messages = (*state.messages, user_message(ANSWER_WITH_RESPOND))
     return _next_turn(replace(state, messages=messages, must_respond=True))
 
@@ -274,7 +284,7 @@ def _responded(state: RunState, calls: tuple[ToolCall, ...], respond: ToolCall) 
         found = ("the arguments are no valid JSON object",)
     if not found:
         text = json.dumps(respond.arguments, indent=2, ensure_ascii=False)
-        return _end(state, Finish(result=text, structured=respond.arguments))
+        return end(state, Finish(result=text, structured=respond.arguments))
     problem = "The answer does not fit its schema: " + "; ".join(found)
     return _begin(
         replace(state, calls=turn_calls.refuse_beside_respond(calls, problem), must_respond=True)
@@ -292,10 +302,12 @@ def _carry_on(step: Step) -> Step:
 
 
 def _sub_run_finished(state: RunState, event: SubRunFinished) -> Step:
+    if event.status == "cancelled":  # with its whole tree: nothing more is begun here either
+        return spend_on_sub_run(state, event), ()
     position = turn_calls.position_of(event.step)
     opened = turn_calls.owner(state, position)
     sub = next(s for s in opened.subtasks if s.position == position)
-    state = _spend_on_sub_run(state, event)
+    state = spend_on_sub_run(state, event)
     state = turn_calls.with_subtask(state, replace(sub, outcome=event))
     state = turn_calls.settle_delegation(state, opened.position)
     return _carry_on(turn_calls.start_subtasks(state))
@@ -316,10 +328,10 @@ def _settle(state: RunState) -> Step:
 
 
 def _model_failed(state: RunState, event: ModelFailed) -> Step:
-    state = _spend(state, event.usage, 0.0)
+    state = spend(state, event.usage, event.cost_usd)
     if event.error == ContextTooLong.__name__:
         return _compact(state, event.message)
-    return _fail(state, ModelCallFailed, event.message)
+    return fail(state, ModelCallFailed, event.message)
 
 
 def _compact(state: RunState, complaint: str) -> Step:
@@ -330,81 +342,18 @@ def _compact(state: RunState, complaint: str) -> Step:
     upto = summary_cut(state.messages)
     done = state.summary.upto if state.summary else 0
     if upto <= done:
-        return _fail(state, ModelCallFailed, complaint)
+        return fail(state, ModelCallFailed, complaint)
     return replace(state, overflow=complaint), (Summarise(step=f"{state.turn}/summary", upto=upto),)
 
 
 def _summarised(state: RunState, event: ContextSummarised) -> Step:
-    state = _spend(state, event.usage, event.cost_usd)
+    state = spend(state, event.usage, event.cost_usd)
     if event.summary is not None:
         summary = Summary(text=event.summary, upto=event.upto)
         return _next_turn(replace(state, summary=summary, overflow=None))
     if state.overflow is not None:
-        return _fail(state, ModelCallFailed, state.overflow)
+        return fail(state, ModelCallFailed, state.overflow)
     return _next_turn(state)
-
-
-def _spend(state: RunState, usage: Usage, cost_usd: float | None) -> RunState:
-    known = state.cost_usd is not None and cost_usd is not None
-    total = state.cost_usd + cost_usd if known else None  # type: ignore[operator]
-    return replace(state, usage=state.usage + usage, cost_usd=total)
-
-
-def _spend_on_sub_run(state: RunState, event: SubRunFinished) -> RunState:
-    made = state.tool_calls_made + event.tool_calls_made
-    return _spend(replace(state, tool_calls_made=made), event.usage, event.cost_usd)
-
-
-def _timeout_message(state: RunState) -> str | None:
-    seconds = state.definition.run_timeout_seconds
-    if seconds is None:
-        return None
-    return f"The run took longer than {seconds:g} seconds; give it less to do or more time."
-
-
-def _budget_message(used: int, limit: int) -> str:
-    spent = f"Token budget exceeded: used {used}, limit {limit}"
-    return f"{spent}; raise max_total_tokens or give it less to do."
-
-
-def _fail(state: RunState, error: type[RunError], message: str | None = None) -> Step:
-    return _end(state, Finish(code=error.code, message=message or error().message))
-
-
-def _end(state: RunState, finish: Finish) -> Step:
-    return replace(state, ending=True), (finish,)
-
-
-def _wind_up(state: RunState, event: Event) -> RunState:
-    """The end is decided: take the end's own event in, and the usage of whatever else arrives."""
-    match event:
-        case RunFinished():
-            return replace(
-                state, status="succeeded", result=event.result, structured=event.structured
-            )
-        case RunFailed():
-            return replace(state, status="failed", error_code=event.code, error=event.message)
-        case RunCancelled():
-            code = RunCancelledError.code
-            message = event.reason or RunCancelledError().message
-            return replace(state, status="cancelled", error_code=code, error=message)
-        case ModelReplied():
-            return _spend(state, event.completion.usage, event.completion.cost_usd)
-        case ModelFailed():
-            return _spend(state, event.usage, 0.0)
-        case SubRunFinished():
-            return _spend_on_sub_run(state, event)
-        case ContextSummarised():
-            return _spend(state, event.usage, event.cost_usd)
-        case _:
-            return state
-
-
-def ending_event(state: RunState, finish: Finish) -> RunFinished | RunFailed:
-    """The event that performs a Finish, with the usage of everything that was spent by then."""
-    if finish.code is None:
-        return RunFinished(result=finish.result, structured=finish.structured, usage=state.usage)
-    return RunFailed(code=finish.code, message=finish.message, text=state.text, usage=state.usage)
 
 
 def model_request(state: RunState) -> ModelRequest:

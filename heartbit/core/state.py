@@ -43,7 +43,9 @@ class RunState:
 
     `ending` is set once the end is decided and only its event is missing: whatever else arrives
     counts its usage and nothing more. `overflow` is the provider's complaint while the context is
-    being shortened because of it. `repeats` counts turns in a row that asked for `last_calls`.
+    being shortened because of it. `lost_tokens` is the part of the usage that went into attempts
+    whose workers were lost; no limit counts it. `repeats` counts turns in a row that asked for
+    `last_calls`.
     """
 
     definition: AgentDefinition
@@ -57,6 +59,7 @@ class RunState:
     calls: tuple[OpenCall, ...] = ()
     usage: Usage = Usage()
     cost_usd: float | None = 0.0
+    lost_tokens: int = 0
     tool_calls_made: int = 0
     learned: tuple[PermissionRule, ...] = ()
     delegations: Mapping[str, int] = field(default_factory=dict)

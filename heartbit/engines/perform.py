@@ -23,6 +23,7 @@ from heartbit.core.commands import (
     StartSubRun,
     Summarise,
 )
+from heartbit.core.ending import ending_event
 from heartbit.core.events import (
     ApprovalRequested,
     ContextSummarised,
@@ -33,7 +34,7 @@ from heartbit.core.events import (
 )
 from heartbit.core.messages import Usage
 from heartbit.core.output import truncate
-from heartbit.core.run import ending_event, model_request
+from heartbit.core.run import model_request
 from heartbit.core.state import RunState
 from heartbit.core.stream import RunIdentity
 from heartbit.core.summary import summary_request

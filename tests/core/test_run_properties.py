@@ -153,6 +153,7 @@ class Agent:
         self.open: dict[str, Command] = {}
         self.asked: list[ApprovalRequested] = []
         self.opens: list[dict[str, Command]] = []
+        self.cancelled = False
 
     def take(self, event: Event) -> None:
         """Append one event, keeping our own account of what is open."""
@@ -166,6 +167,8 @@ class Agent:
             self.open = {}
         if isinstance(event, ApprovalRequested):
             self.asked.append(event)
+        if isinstance(event, SubRunFinished) and event.status == "cancelled":
+            self.cancelled = True  # only ever with its whole tree
         self.events.append(event)
         self.states.append(state)
         self.opens.append(dict(self.open))
@@ -173,9 +176,12 @@ class Agent:
     def live(self) -> None:
         """Perform random open commands until nothing is left, or somebody ends the run."""
         self.take(started(self._draw(DEFINITIONS)))
-        while not self.states[-1].ended and (self.open or self.asked):
+        while not self.states[-1].ended and (self.open or self.asked or self.cancelled):
             self._interfere()
-            if self.open or self.asked:
+            nothing_left = not self.open and not self.asked
+            if self.cancelled and (nothing_left or self._draw(st.booleans())):
+                self.take(RunCancelled())
+            elif not nothing_left:
                 self._go_on()
 
     def _go_on(self) -> None:
