@@ -31,7 +31,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt pip
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check \
-	  -c constraints.txt --build-constraint constraints.txt --editable '.[mcp,embedded]' --group dev
+	  -c constraints.txt --build-constraint constraints.txt --editable '.[mcp,embedded,flower]' --group dev
 	@$(BIN)/python -m compileall -q heartbit
 	@touch $@
 

@@ -18,6 +18,7 @@ COMMANDS = {
     "run": "heartbit.cli.run:run",
     "chat": "heartbit.cli.chat:chat",
     "dev": "heartbit.cli.dev:dev",
+    "serve": "heartbit.cli.serve:serve",
     "submit": "heartbit.cli.submit:submit",
     "status": "heartbit.cli.inspect:status",
     "watch": "heartbit.cli.watch:watch",

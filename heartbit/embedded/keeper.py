@@ -75,8 +75,8 @@ def _start(order: dict[str, Any]) -> subprocess.Popen[bytes]:
         cwd=order["directory"],
         stdin=subprocess.DEVNULL,
         stdout=sys.stderr,
-        # The lock on the data directory belongs to the server too: it is free when all have ended.
-        pass_fds=[order["lock"]],
+        # The lock on a data directory belongs to the server too: it is free when all have ended.
+        pass_fds=order["kept_open"],
         preexec_fn=_die_with_this_process(order["stop_signal"]),
         **identity,
     )

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
@@ -38,11 +39,12 @@ class KeptProcess:
 
     `pid` is the server's, None when it could not even be executed. `lock` is a file descriptor
     that keeper and server hold open as long as they live. Their output goes to the file `log`,
-    which starts anew; what was in it is kept beside it with the suffix .old.
+    which starts anew (what was in it is kept beside it with the suffix .old), or to our standard
+    error.
     """
 
-    def __init__(self, program: Program, *, log: Path, lock: int) -> None:
-        if log.exists():
+    def __init__(self, program: Program, *, log: Path | None, lock: int | None) -> None:
+        if log is not None and log.exists():
             log.replace(log.with_name(log.name + ".old"))
         order = {
             "command": program.command,
@@ -51,7 +53,7 @@ class KeptProcess:
             "stop_signal": program.stop_signal,
             "grace_seconds": program.grace_seconds,
             "owner": os.getpid(),
-            "lock": lock,
+            "kept_open": _given(lock),
         }
         self._patience = program.grace_seconds + _KEEPER_GRACE_SECONDS
         self._keeper = _start_keeper(log, lock, program.environment or environment())
@@ -87,9 +89,11 @@ class KeptProcess:
         self._answers.close()
 
 
-def _start_keeper(log: Path, lock: int, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def _start_keeper(
+    log: Path | None, lock: int | None, env: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
     # A session of its own: Ctrl-C in the terminal reaches the owner only, who stops in order.
-    with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as output:
+    with _opened(log) as output:
         return subprocess.Popen(  # noqa: S603 - our own script
             [sys.executable, "-I", "-S", str(_KEEPER)],
             bufsize=0,
@@ -98,9 +102,19 @@ def _start_keeper(log: Path, lock: int, env: Mapping[str, str]) -> subprocess.Po
             stderr=output,
             cwd="/",
             env=env,
-            pass_fds=[lock],
+            pass_fds=_given(lock),
             start_new_session=True,
         )
+
+
+def _given(lock: int | None) -> list[int]:
+    return [] if lock is None else [lock]
+
+
+def _opened(log: Path | None) -> AbstractContextManager[IO[bytes] | None]:
+    if log is None:
+        return nullcontext()
+    return os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
 
 
 def environment() -> dict[str, str]:

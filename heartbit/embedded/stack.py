@@ -1,4 +1,4 @@
-"""Everything that durable runs need on one machine: two servers, a worker, and Flower.
+"""Everything that durable runs need on one machine: two servers, a worker, beat, and Flower.
 
 All of them are children that end with this process, however it ends. Nothing listens outside of
 this machine.
@@ -8,48 +8,26 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import signal
-import sys
-import time
+import socket
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from heartbit.config import Config
 from heartbit.embedded.account import let_enter, server_user
 from heartbit.embedded.address import Addresses, announce, withdraw
+from heartbit.embedded.children import Children, Part, says, wait_until
 from heartbit.embedded.directory import DataDirectory, Hold
 from heartbit.embedded.postgres import EmbeddedPostgres
-from heartbit.embedded.process import KeptProcess, Program
-from heartbit.embedded.server import EmbeddedServer, free_port, last_words
+from heartbit.embedded.server import EmbeddedServer, free_port
 from heartbit.embedded.valkey import EmbeddedValkey
 from heartbit.errors import ConfigError
 from heartbit.stores.migrate import migrate, pending
 
 THREADS = 16
 PATIENCE_SECONDS = 30.0
-READY_SECONDS = 60.0
-WORKER_GRACE_SECONDS = 10.0
-POLL_SECONDS = 0.1
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Part:
-    """One of the children: where it answers, and what it writes down."""
-
-    name: str
-    where: str
-    log: Path
-    is_alive: Callable[[], bool]
-    exit_code: Callable[[], int | None]
-
-    def epitaph(self) -> str:
-        """What is said when it has ended by itself: its exit code and the end of its log."""
-        code = self.exit_code()
-        how = f"with exit code {code}" if code is not None else "by itself"
-        return f"{self.name} ended {how}: {last_words(self.log)} (its log is {self.log})."
+GRACE_SECONDS = 10.0
 
 
 class Stack:
@@ -68,12 +46,12 @@ class Stack:
         system: bool = False,
     ) -> None:
         self.directory = directory
-        self.parts: list[Part] = []
         self._config = config
         self._environ = dict(environ)
         self._cwd = cwd
         self._system = system
         self._running = ExitStack()
+        self._parts: list[Part] = []
 
     def __enter__(self) -> Self:
         return self
@@ -88,11 +66,18 @@ class Stack:
             ConfigError: something cannot be started, or the directory is in use.
             JournalError: the database cannot be brought up to date.
         """
+
+        def works(part: Part) -> None:
+            self._parts.append(part)
+            on_part(part)
+
         hold = self._take_directory()
-        database_url = self._start_database(on_part)
-        broker_url = self._start_broker(on_part)
-        self._start_worker(hold, on_part)
-        flower_url = self._start_flower(hold, on_part)
+        database_url = self._start_database(works)
+        broker_url = self._start_broker(works)
+        children = self._children(hold)
+        self._start_worker(children, works)
+        self._start_beat(children, works)
+        flower_url = self._start_flower(children, works)
         self._running.callback(withdraw, self.directory)
         addresses = Addresses(
             pid=os.getpid(),
@@ -108,7 +93,7 @@ class Stack:
 
     def dead(self) -> Part | None:
         """A child that has ended by itself."""
-        return next((part for part in self.parts if not part.is_alive()), None)
+        return next((part for part in self._parts if not part.is_alive()), None)
 
     def _take_directory(self) -> Hold:
         directory = DataDirectory(self.directory)
@@ -148,50 +133,53 @@ class Stack:
             name=server.name,
             where=server.url.rpartition("@")[2],
             log=path / server.log_name,
+            pid=server.pid,
             is_alive=server.is_alive,
             exit_code=lambda: None,
         )
-        self.parts.append(part)
         on_part(part)
         return server.url
 
-    def _start_worker(self, hold: Hold, on_part: Callable[[Part], None]) -> None:
-        arguments = ("worker", "-P", "threads", "-c", str(THREADS), "--loglevel", "INFO")
-        part = self._celery("worker", f"{THREADS} threads", arguments, hold)
-        until = time.monotonic() + READY_SECONDS
-        while " ready." not in part.log.read_text(errors="replace"):
-            if not part.is_alive() or time.monotonic() > until:
-                raise ConfigError(part.epitaph())
-            time.sleep(POLL_SECONDS)
+    def _children(self, hold: Hold) -> Children:
+        environ = self._environ | {"FLOWER_UNAUTHENTICATED_API": "true"}
+        children = Children(environ, cwd=self._cwd, logs=self.directory, lock=hold.server)
+        self._running.enter_context(children)
+        return children
+
+    def _start_worker(self, children: Children, on_part: Callable[[Part], None]) -> None:
+        part = children.celery(
+            *("worker", "-P", "threads", "-c", str(THREADS), "--loglevel", "INFO"),
+            where=f"{THREADS} threads",
+            grace_seconds=GRACE_SECONDS,
+        )
+        wait_until(says(part, " ready."), part)
         on_part(part)
 
-    def _start_flower(self, hold: Hold, on_part: Callable[[Part], None]) -> str | None:
+    def _start_beat(self, children: Children, on_part: Callable[[Part], None]) -> None:
+        remembered = str(self.directory / "celerybeat-schedule")
+        part = children.celery(
+            *("beat", "--loglevel", "INFO", "--schedule", remembered),
+            where=f"{len(self._config.schedules)} schedules",
+            grace_seconds=GRACE_SECONDS,
+        )
+        wait_until(says(part, "beat: Starting"), part)
+        on_part(part)
+
+    def _start_flower(self, children: Children, on_part: Callable[[Part], None]) -> str | None:
         if importlib.util.find_spec("flower") is None:
             return None
         port = free_port()
         url = f"http://127.0.0.1:{port}"
-        arguments = ("flower", "--address=127.0.0.1", f"--port={port}")
-        on_part(self._celery("flower", url, arguments, hold))
+        part = children.celery(
+            *("flower", "--address=127.0.0.1", f"--port={port}"),
+            where=url,
+            grace_seconds=GRACE_SECONDS,
+        )
+        wait_until(lambda: _answers(port), part)
+        on_part(part)
         return url
 
-    def _celery(self, name: str, where: str, arguments: tuple[str, ...], hold: Hold) -> Part:
-        log = self.directory / f"{name}.log"
-        program = Program(
-            command=(sys.executable, "-m", "celery", "-A", "heartbit", *arguments),
-            directory=self._cwd,
-            user=None,
-            stop_signal=signal.SIGTERM,
-            grace_seconds=WORKER_GRACE_SECONDS,
-            environment=self._environ | {"FLOWER_UNAUTHENTICATED_API": "true"},
-        )
-        kept = KeptProcess(program, log=log, lock=hold.server)
-        self._running.callback(kept.stop)
-        part = Part(
-            name=name,
-            where=where,
-            log=log,
-            is_alive=kept.is_alive,
-            exit_code=lambda: kept.exit_code,
-        )
-        self.parts.append(part)
-        return part
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

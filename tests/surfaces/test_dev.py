@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -115,6 +116,37 @@ def test_other_commands_find_what_dev_runs_and_the_data_outlives_it(folder: Path
     with started(folder) as dev:
         rows = json.loads(heartbit("runs", "--json", cwd=folder, env=env).out)["runs"]
         assert ["say hello"] == [row["prompt"] for row in rows]
+
+
+@pytest.mark.slow
+def test_dev_runs_beat_and_flower_too(folder: Path) -> None:
+    """A schedule of the file starts its run, and Flower lists the turn under the run's id."""
+    with (folder / "heartbit.toml").open("a") as file:
+        file.write(
+            '[[daemon.schedules]]\nname = "often"\ncron = "* * * * * *"\n'
+            'task = "say hi"\nagent = "reader"\n'
+        )
+    with started(folder) as dev:
+        assert "beat        1 schedules  (log: " in dev.said
+        flower = dev.running["flower_url"]
+        assert f"flower      {flower}  (log: " in dev.said
+        run_id = until(lambda: succeeded(folder, dev))
+        listed = until(lambda: tasks(flower, "heartbit.llm_turn"))
+        assert run_id in {each["root_id"] for each in listed}
+        assert [] == [each.name for each in folder.iterdir() if "celerybeat" in each.name]
+
+
+def succeeded(folder: Path, dev: Dev) -> str | None:
+    """The id of a run that has succeeded."""
+    env = {"XDG_STATE_HOME": str(dev.state)}
+    rows = json.loads(heartbit("runs", "--json", cwd=folder, env=env).out)["runs"]
+    return next((row["run_id"] for row in rows if row["status"] == "succeeded"), None)
+
+
+def tasks(flower: str, name: str) -> list[dict[str, Any]]:
+    """What Flower knows of the tasks of a name."""
+    with urllib.request.urlopen(f"{flower}/api/tasks", timeout=SECONDS) as answer:
+        return [each for each in json.load(answer).values() if each["name"] == name]
 
 
 @pytest.mark.slow
