@@ -21,7 +21,7 @@ import inspect
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
-    from heartbit.core.messages import Usage
+    from heartbit.core.messages import RejectedTier, Usage
 
 
 class HeartbitError(Exception):
@@ -49,7 +49,9 @@ class ProviderError(HeartbitError):
 
     # A class docstring is a default message, so the contract of the attributes stands here:
     # `retry_after` is what the provider asked for, in seconds; `usage` is what the failed call is
-    # known to have used, earlier attempts and tiers included, and None where nobody can tell.
+    # known to have used, earlier attempts and tiers included, and None where nobody can tell. A
+    # cascade says which `model` failed last and which tiers it had `rejected` before; `cost_usd` is
+    # set where prices are known.
     retryable: ClassVar[bool] = False
 
     def __init__(
@@ -64,6 +66,9 @@ class ProviderError(HeartbitError):
         self.status = status
         self.retry_after = retry_after
         self.usage = usage
+        self.model: str | None = None
+        self.rejected: tuple[RejectedTier, ...] = ()
+        self.cost_usd: float | None = None
 
 
 class RateLimited(ProviderError):

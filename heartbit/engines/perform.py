@@ -102,11 +102,13 @@ async def _call_model(command: CallModel, state: RunState, outside: Outside) -> 
         provider = outside.provider(state.definition.provider)
         completion = await provider.complete(model_request(state), outside.listener(command.step))
     except Exception as error:
+        usage, cost_usd = _spent(error)
         return ModelFailed(
             step=command.step,
             error=type(error).__name__,
             message=describe(error),
-            usage=getattr(error, "usage", None) or Usage(),
+            usage=usage,
+            cost_usd=cost_usd,
         )
     return ModelReplied(step=command.step, completion=completion)
 
@@ -177,13 +179,14 @@ async def _summarise(command: Summarise, state: RunState, outside: Outside) -> E
     try:
         completion = await outside.provider(state.definition.provider).complete(request)
     except Exception as error:
+        usage, cost_usd = _spent(error)
         return ContextSummarised(
             step=command.step,
             summary=None,
             upto=command.upto,
             reason=describe(error),
-            usage=getattr(error, "usage", None) or Usage(),
-            cost_usd=0.0,
+            usage=usage,
+            cost_usd=cost_usd,
         )
     text = completion.message.text.strip()
     problem = _NO_SUMMARY.get(completion.stop_reason) or ("" if text else "the summary was empty")
@@ -195,6 +198,12 @@ async def _summarise(command: Summarise, state: RunState, outside: Outside) -> E
         usage=completion.usage,
         cost_usd=completion.cost_usd,
     )
+
+
+def _spent(error: Exception) -> tuple[Usage, float | None]:
+    """What a failed call has used and cost: nothing, as far as anybody knows, costs nothing."""
+    usage = getattr(error, "usage", None) or Usage()
+    return usage, getattr(error, "cost_usd", None) if usage != Usage() else 0.0
 
 
 _NO_SUMMARY = {

@@ -66,7 +66,7 @@ class CascadingProvider:
             completion = await tier.complete(request)
         except ProviderError as error:
             if not another_model_may_help(error):
-                spent.charge(error)
+                spent.charge(tier, error)
                 raise
             spent.fail(tier, error)
             return None
@@ -83,7 +83,7 @@ async def _last(
     try:
         completion = await tier.complete(request, listener)
     except ProviderError as error:
-        spent.charge(error)
+        spent.charge(tier, error)
         raise
     return spent.accept(tier, completion)
 
@@ -134,9 +134,11 @@ class _Spent:
             rejected=self.rejected + completion.rejected,
         )
 
-    def charge(self, error: ProviderError) -> None:
-        """Let the error that ends the call carry what was spent."""
+    def charge(self, tier: Provider, error: ProviderError) -> None:
+        """Let the error that ends the call carry what was spent, and on whom."""
         error.usage = self.usage + (error.usage or Usage())
+        error.model = error.model or tier.model
+        error.rejected = self.rejected + error.rejected
 
 
 def _sum(first: float | None, second: float | None) -> float | None:

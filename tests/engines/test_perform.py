@@ -228,9 +228,16 @@ def failed(provider: Callable[[str], Provider]) -> ModelFailed:
 def test_whatever_a_provider_raises_is_an_event() -> None:
     """An adapter with a defect fails its call, and the run says so."""
     known = ServerFailure("Down.", usage=Usage(input_tokens=3))
-    assert ModelFailed(
-        step="1/model", error="ServerFailure", message="Down.", usage=Usage(input_tokens=3)
-    ) == failed(lambda name: ScriptedProvider([known]))
+    told = ModelFailed(
+        step="1/model",
+        error="ServerFailure",
+        message="Down.",
+        usage=Usage(input_tokens=3),
+        cost_usd=None,
+    )
+    assert told == failed(lambda name: ScriptedProvider([known]))
+    known.cost_usd = 0.25
+    assert replace(told, cost_usd=0.25) == failed(lambda name: ScriptedProvider([known]))
     defect = failed(lambda name: ScriptedProvider([KeyError("choices")]))
     assert ("KeyError", "KeyError: 'choices'") == (defect.error, defect.message)
 

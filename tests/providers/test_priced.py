@@ -100,6 +100,22 @@ def test_failed_attempts_are_priced_too() -> None:
     assert 15 == asyncio.run(provider.complete(REQUEST)).cost_usd
 
 
+def test_a_call_that_failed_for_good_says_what_it_cost() -> None:
+    """Each tier of a cascade at its own price; a tier that nobody has a price for leaves no sum."""
+    broken = TruncatedStream(usage=Usage(input_tokens=1_000_000))
+    short = replace(REPLY, stop_reason="max_tokens")
+    for first, dollars in (("gpt-4o-mini", 0.75 + 2.5), ("gpt-5", None)):
+        tiers = [
+            ScriptedProvider([short], model=first),
+            ScriptedProvider([broken], model="gpt-4o"),
+        ]
+        provider = PricedProvider(CascadingProvider(tiers), PRICES)
+        with pytest.raises(TruncatedStream) as failed:
+            asyncio.run(provider.complete(REQUEST))
+        assert dollars == failed.value.cost_usd
+        broken = TruncatedStream(usage=Usage(input_tokens=1_000_000))
+
+
 def test_errors_and_text_pass_through() -> None:
     """Nothing but the cost is its business."""
     provider = PricedProvider(ScriptedProvider([Overloaded(), "Hello world"]), PRICES)
