@@ -146,10 +146,12 @@ def _attempt(state: RunState, step: str) -> int:
 
 def _was_called(events: tuple[Event, ...], step: str) -> bool:
     """Whether the model asked for an external call at this step."""
-    start, (turn, _, position) = events[0], (*step.split("/"), "", "")[:3]
-    replies = (e for e in events if isinstance(e, ModelReplied) and e.step == f"{turn}/model")
-    calls = [call for reply in replies for call in reply.completion.message.tool_calls]
-    if not isinstance(start, RunStarted) or position not in map(str, range(len(calls))):
-        return False
-    spec = find(offered_tools(start.definition), calls[int(position)].name)
-    return spec is not None and external_task(spec) is not None
+    start = events[0]
+    tools = offered_tools(start.definition) if isinstance(start, RunStarted) else ()
+    for reply in (each for each in events if isinstance(each, ModelReplied)):
+        turn = reply.step.removesuffix("/model")
+        for position, call in enumerate(reply.completion.message.tool_calls):
+            if step == f"{turn}/tool/{position}":
+                spec = find(tools, call.name)
+                return spec is not None and external_task(spec) is not None
+    return False
