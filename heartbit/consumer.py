@@ -1,12 +1,20 @@
 """Celery's consumer, made to live through a broker that goes away while messages are unanswered.
 
 Celery itself imports this module, in a worker only, because `worker_consumer` names it.
+
+kombu leaves channels of a lost Redis behind that have forgotten the address of their server. When
+one of them is closed once more, or the task of one of its messages ends, the AttributeError of that
+would end the worker: it is no error of a connection, and only those are expected.
 """
 
 from __future__ import annotations
 
 import logging
+import warnings
+from collections.abc import Callable
+from typing import Any
 
+from celery.exceptions import CPendingDeprecationWarning
 from celery.worker.consumer import Consumer as CeleryConsumer
 
 _logger = logging.getLogger("heartbit.worker")
@@ -15,18 +23,37 @@ _logger = logging.getLogger("heartbit.worker")
 class Consumer(CeleryConsumer):
     """Tries to connect again whatever happens while a lost connection is let go of."""
 
-    def on_connection_error_after_connected(self, exc: Exception) -> None:
-        """Let go of the connection; what it still had to hand back comes from the journal.
+    def __init__(self, *args: Any, **options: Any) -> None:
+        # Nobody elects anything here, and each outage would fill the log with gossip's traceback.
+        super().__init__(*args, **options | {"without_gossip": True})
+        # Said at every loss of a connection; the setting that it is about was chosen.
+        warnings.filterwarnings(
+            "ignore", message=r"\s*In Celery 5\.1", category=CPendingDeprecationWarning
+        )
 
-        kombu closes a channel of Redis twice if the server refuses connections by then. The second
-        time it looks for the address of a connection that it has forgotten, and the AttributeError
-        of that would end the worker.
-        """
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        """Let go of the connection."""
         try:
             super().on_connection_error_after_connected(exc)
         except AttributeError as error:
             _logger.warning(
-                "Messages under way when the broker was lost could not be handed back (%s): the "
+                "Messages under way when the broker was lost could not be handed back (%s); the "
                 "sweep finds what they were about.",
                 error,
             )
+
+    def call_soon_ack(self, p: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        """Acknowledge or reject a message, from the thread that reads them."""
+        base: Any = super()
+        return base.call_soon_ack(_if_it_can_be, p, *args, **options)
+
+
+def _if_it_can_be(answer: Callable[..., Any], *args: Any, **options: Any) -> None:
+    try:
+        answer(*args, **options)
+    except AttributeError as error:
+        _logger.warning(
+            "A message could not be acknowledged, for the connection that brought it is gone (%s); "
+            "its copy will be dropped.",
+            error,
+        )
