@@ -12,7 +12,7 @@ import logging
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import click
@@ -22,15 +22,17 @@ from celery.beat import PersistentScheduler
 from heartbit.client import connect
 from heartbit.config import Config
 from heartbit.engines.schedules import Schedules
-from heartbit.errors import ConfigError, JournalError
+from heartbit.errors import HeartbitError, JournalError
 from heartbit.runtime import database_url, load_config
 from heartbit.stores.database import Database
 from heartbit.stores.postgres_schedules import PostgresSchedules, Schedule
 
 LOOK_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
-STOP_SECONDS = 5.0
+STOP_SECONDS = 3.0
 USAGE = 2
+
+LookOnce = Callable[[], float | None]
 
 _logger = logging.getLogger("heartbit.beat")
 
@@ -40,15 +42,15 @@ class Scheduler(PersistentScheduler):
 
     Raises:
         ConfigError: the configuration is not valid, or says nothing of a database.
+        JournalError: nobody can understand the database's url.
     """
 
     _remembers = False
 
     def __init__(self, app: Celery, *args: Any, **options: Any) -> None:
         with _one_sentence():
-            config = load_config()
-            database_url(config)
-        self._config = config
+            self._config = load_config()
+            self._rows = PostgresSchedules(Database(database_url(self._config), pool_size=1))
         self._looking: LookingThread | None = None
         super().__init__(app, *args, **options)
 
@@ -82,7 +84,7 @@ class Scheduler(PersistentScheduler):
     def tick(self, *args: Any, **options: Any) -> Any:
         """Send a host's entry that is due; the first call begins to look after schedules."""
         if self._looking is None:
-            self._looking = LookingThread(self._work(), set_up=self.app.set_current)
+            self._looking = LookingThread(self._at_work)
             self._looking.start()
         return super().tick(*args, **options)
 
@@ -92,10 +94,16 @@ class Scheduler(PersistentScheduler):
             self._looking.stop()
         super().close()
 
-    def _work(self) -> Callable[[], float | None]:
-        store = PostgresSchedules(Database(database_url(self._config), pool_size=1))
-        schedules = Schedules(store, connect(self._config))
-        return Look(schedules, schedules_of(self._config))
+    @contextmanager
+    def _at_work(self) -> Iterator[LookOnce]:
+        """What one look does; entered by the thread that looks, in which our app is the current."""
+        self.app.set_current()
+        client = connect(self._config)
+        try:
+            yield Look(Schedules(self._rows, client), schedules_of(self._config))
+        finally:
+            client.journal.close()
+            self._rows.close()
 
 
 def schedules_of(config: Config) -> list[Schedule]:
@@ -133,13 +141,13 @@ class Look:
 
 
 class LookingThread:
-    """Looks again and again until it is stopped; a database that is away is waited for."""
+    """Looks again and again until it is stopped; a database that is away is waited for.
 
-    def __init__(
-        self, look: Callable[[], float | None], *, set_up: Callable[[], None] | None = None
-    ) -> None:
-        self._look = look
-        self._set_up = set_up
+    `at_work` is entered in the thread, and gives what a look is.
+    """
+
+    def __init__(self, at_work: Callable[[], AbstractContextManager[LookOnce]]) -> None:
+        self._at_work = at_work
         self._failures = 0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="heartbit-beat", daemon=True)
@@ -153,10 +161,10 @@ class LookingThread:
         self._stopping.set()
         self._thread.join(STOP_SECONDS)
 
-    def pause(self) -> float:
+    def pause_after(self, look: LookOnce) -> float:
         """Look once; gives the seconds until the next look."""
         try:
-            until_next = self._look()
+            until_next = look()
         except JournalError as error:
             _logger.warning("Schedules wait for the database: %s", error.message)
         except Exception:
@@ -168,10 +176,9 @@ class LookingThread:
         return min(2.0 ** (self._failures - 1), LONGEST_PAUSE_SECONDS)
 
     def _serve(self) -> None:
-        if self._set_up is not None:
-            self._set_up()
-        while not self._stopping.wait(self.pause()):
-            pass
+        with self._at_work() as look:
+            while not self._stopping.wait(self.pause_after(look)):
+                pass
 
 
 @contextmanager
@@ -179,7 +186,7 @@ def _one_sentence() -> Iterator[None]:
     """Who typed `celery ... beat` reads one sentence; a program gets the exception."""
     try:
         yield
-    except ConfigError as error:
+    except HeartbitError as error:
         if click.get_current_context(silent=True) is None:
             raise
         click.echo(f"Error: {error.message}", err=True)

@@ -92,46 +92,47 @@ class Schedules:
         Raises:
             JournalError: the database cannot be used.
         """
-        for due in self._store.due():
-            if self._not_before.get(due.schedule.name, 0.0) <= self._clock():
-                self._start(due)
+        due = [each for each in self._store.due() if self._may_try(each.schedule)]
+        opened = [run_id for each in due if (run_id := self._open(each)) is not None]
+        for run_id in opened:  # only now: a broker that does not answer holds up no time
+            self._send(run_id)
         return self._store.seconds_to_next()
 
-    def _start(self, due: DueSchedule) -> None:
+    def _may_try(self, schedule: Schedule) -> bool:
+        return self._not_before.get(schedule.name, 0.0) <= self._clock()
+
+    def _open(self, due: DueSchedule) -> str | None:
+        """The run of a due time; None if somebody else has opened it, or nobody can."""
         schedule = due.schedule
         try:
             next_run_at = _next(schedule, due.now)
             run = self._runs.new_run(schedule.prompt, task_id=task_id(due), agent=schedule.agent)
         except Exception as error:
-            self._not_before[schedule.name] = self._clock() + self._retry_seconds
-            _logger.error(
-                "Schedule %r cannot start its run of %s, which is tried again: %s",
-                schedule.name,
-                _shown(due.due_at),
-                error.message if isinstance(error, HeartbitError) else repr(error),
-            )
-            return
+            self._try_later(due, error)
+            return None
         self._not_before.pop(schedule.name, None)
-        if self._store.start(due, run, next_run_at):
-            self._send(run.run_id)
-            _logger.info(
-                "Schedule %r started run %s of %s; the next one comes at %s",
-                schedule.name,
-                run.run_id,
-                _shown(due.due_at),
-                _shown(next_run_at),
-            )
+        if not self._store.start(due, run, next_run_at):
+            return None
+        told = (schedule.name, run.run_id, _shown(due.due_at), _shown(next_run_at))
+        _logger.info("Schedule %r opened run %s of %s; the next one comes at %s", *told)
+        return run.run_id
+
+    def _try_later(self, due: DueSchedule, error: Exception) -> None:
+        self._not_before[due.schedule.name] = self._clock() + self._retry_seconds
+        why = error.message if isinstance(error, HeartbitError) else repr(error)
+        told = (due.schedule.name, _shown(due.due_at), why)
+        _logger.error("Schedule %r cannot open its run of %s, which is tried again: %s", *told)
 
     def _send(self, run_id: str) -> None:
         try:
             self._runs.send(run_id)
-        except JournalError as error:  # it is open: the sweep sends it
-            _logger.warning("Run %s is sent by a worker's sweep: %s", run_id, error.message)
+        except JournalError as error:
+            _logger.warning("Run %s is sent by the sweep of a worker: %s", run_id, error.message)
 
 
 def task_id(due: DueSchedule) -> str:
     """The Celery task id of the run of a due time: the same for whoever starts it."""
-    return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{due.schedule.name} {due.due_at.timestamp()!r}"))
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{due.schedule.name} {due.due_at.timestamp()}"))
 
 
 def _next(schedule: Schedule, after: datetime) -> datetime:

@@ -10,7 +10,7 @@ import threading
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -145,6 +145,25 @@ def test_a_beat_that_dies_before_it_sends_has_opened_the_run(day: Day) -> None:
         assert [(uuid.UUID(day.runs[0]),)] == unsent.fetchall()
 
 
+def test_a_broker_that_hangs_holds_up_no_other_time(day: Day) -> None:
+    """All runs are open before the first one is sent; what cannot be sent is the sweep's."""
+    day.schedules.sync([NINE, replace(NINE, name="other")])
+    day.at("2030-05-01T09:00:01")
+    day.agents.send_fault = Killed()
+    with pytest.raises(Killed):
+        day.schedules.start_due()
+    assert 2 == len(day.runs)
+
+
+def test_a_database_that_goes_away_before_a_run_is_sent_is_a_warning(
+    day: Day, caplog: pytest.LogCaptureFixture
+) -> None:
+    day.at("2030-05-01T09:00:01")
+    day.agents.send_fault = JournalUnavailable("It is away.")
+    day.schedules.start_due()
+    assert f"Run {day.runs[0]} is sent by the sweep of a worker: It is away." in caplog.text
+
+
 def test_a_beat_that_dies_before_it_opens_the_run_leaves_the_time_due(
     day: Day, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,7 +195,7 @@ def test_a_run_that_cannot_be_described_is_tried_again_and_keeps_nobody_waiting(
     assert (1, 2) == (len(day.runs), day.agents.asked)
     said = [each.message for each in caplog.records if each.levelname == "ERROR"]
     assert 1 == len(said)
-    assert "'broken' cannot start its run of 2030-05-01 09:00:00 UTC" in said[0]
+    assert "'broken' cannot open its run of 2030-05-01 09:00:00 UTC" in said[0]
     assert said[0].endswith("There is no agent 'gone'.")
     day.agents.fault, day.seconds = None, 31.0
     day.schedules.start_due()
@@ -221,8 +240,8 @@ def test_a_database_that_is_away_is_waited_for_longer_each_time(
             raise answer
         return answer
 
-    thread = LookingThread(look)
-    paused = [thread.pause() for _ in range(10)]
+    thread = LookingThread(lambda: nullcontext(look))
+    paused = [thread.pause_after(look) for _ in range(10)]
     assert [1, 2, 4, 8, 16, LONGEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS] == paused[:7]
     assert [LOOK_SECONDS, 0.25, LOOK_SECONDS] == paused[7:]
     assert 7 == caplog.text.count("Schedules wait for the database: It is away.")
@@ -306,6 +325,19 @@ def test_two_beats_on_one_database_start_each_time_once(place: Place) -> None:
 
 
 @pytest.mark.slow
+def test_a_run_that_beat_could_not_send_is_sent_by_a_worker(place: Place) -> None:
+    """Beat sees no broker at all; the row of the run is what counts."""
+    place.configure("hello 0 0 1 1 *")
+    with place.beat(CELERY_BROKER_URL="redis://127.0.0.1:1/0") as log:
+        until(lambda: 1 == place.sql("select count(*) from schedules")[0][0], SECONDS)
+        place.sql("update schedules set next_run_at = heartbit_now()")
+        until(lambda: "will be sent later" in log.read_text(), SECONDS)
+    assert [("queued",)] == place.sql("select status from runs")
+    with worker(place.folder, place.env):
+        until(lambda: [("succeeded",)] == place.sql("select status from runs"), SECONDS)
+
+
+@pytest.mark.slow
 def test_a_schedule_of_the_file_runs_through_the_fleet_and_goes_with_it(place: Place) -> None:
     """From heartbit.toml by beat, broker and worker to a result; gone when the file forgets it."""
     place.configure("hello 0 0 1 1 *", "later 0 0 1 1 *")
@@ -366,6 +398,7 @@ def test_a_beat_whose_connections_are_cut_goes_on(place: Place) -> None:
     ("quiet", "text", "message"),
     [
         ((), "", "Durable runs need a PostgreSQL database"),
+        ((), '[database]\nurl = "postgresql://[/x"\n', "url cannot be understood"),
         (("-q",), "", "Durable runs need a PostgreSQL database"),
         (
             (),
