@@ -178,5 +178,19 @@ def linked(kept: Sequence[Recalled]) -> dict[str, float]:
     return found
 
 
+def with_linked(
+    kept: Sequence[Recalled],
+    others: Iterable[Memory],
+    now: datetime,
+    weights: Weights,
+    limit: int,
+) -> list[Recalled]:
+    """Recalled memories and those `others` that are linked to them, by their scores again."""
+    relevance = linked(kept)
+    more = [each for each in others if each.id in relevance]
+    relevance |= {each.memory.id: each.relevance for each in kept}
+    return best([*(each.memory for each in kept), *more], relevance, now, weights, limit)
+
+
 def _hours(since: datetime, now: datetime) -> float:
     return max((now - since).total_seconds(), 0.0) / 3600

@@ -69,6 +69,17 @@ def fused(*rankings: Sequence[str]) -> dict[str, float]:
     return normalised(scores)
 
 
+def relevance(by_words: Mapping[str, float], by_meaning: Mapping[str, float]) -> dict[str, float]:
+    """How relevant the best candidates are, from 0 to 1: their scores, or both rankings fused.
+
+    Without any similarities the words decide alone, and by how much.
+    """
+    words = ranked(by_words)
+    if not by_meaning:
+        return normalised({each: by_words[each] for each in words})
+    return fused(words, ranked(by_meaning))
+
+
 def normalised(scores: Mapping[str, float]) -> dict[str, float]:
     """Scores from 0 to 1, by the best one."""
     best = max(scores.values(), default=0.0)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heartbit.core.ranking import Corpus, bm25, cosine, fused, normalised, ranked
+from heartbit.core.ranking import Corpus, bm25, cosine, fused, normalised, ranked, relevance
 
 CORPUS = Corpus(count=100, average_length=10.0, frequencies={"rare": 1, "common": 90})
 VECTORS = st.lists(st.floats(-1e3, 1e3), min_size=3, max_size=3)
@@ -49,6 +49,12 @@ def test_what_both_rankings_find_comes_before_what_one_of_them_ranks_first() -> 
     found = fused(["a", "x"], ["b", "x"])
     assert ["x", "a", "b"] == sorted(found, key=lambda each: (-found[each], each))
     assert 1.0 == found["x"]
+
+
+def test_without_vectors_the_words_decide_and_by_how_much() -> None:
+    """A rank alone would make the tenth match nearly as relevant as the first."""
+    assert {"a": 1.0, "b": 0.25} == relevance({"a": 4.0, "b": 1.0, "c": 0.0}, {})
+    assert {"a", "b", "c"} == relevance({"a": 4.0, "b": 1.0}, {"c": 0.9, "d": -0.9}).keys()
 
 
 def test_one_ranking_is_fused_into_its_own_order() -> None:

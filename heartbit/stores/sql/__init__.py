@@ -1,6 +1,6 @@
 """The SQL of the PostgreSQL stores: schema.sql, the numbered migrations, and named queries.
 
-A block of queries.sql begins with `-- name --` and one line that says what it does.
+A block of queries.sql or memories.sql begins with `-- name --` and one line that says what it does.
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 
+FILES = ("queries.sql", "memories.sql")
 _BLOCK = re.compile(r"^-- (\w+) --$\n((?:(?!^-- \w+ --$).*\n?)*)", re.MULTILINE)
 
 
 @cache
 def queries() -> Mapping[str, str]:
     """Every named query."""
-    text = files(__name__).joinpath("queries.sql").read_text(encoding="utf-8")
+    here = files(__name__)
+    text = "\n".join(here.joinpath(name).read_text(encoding="utf-8") for name in FILES)
     return {name: body.strip() for name, body in _BLOCK.findall(text)}
 
 

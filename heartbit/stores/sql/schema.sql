@@ -104,7 +104,8 @@ create table run_events (
 
 -- pending: somebody should claim it. running: claimed under a lease. external: somebody else tells us
 -- its outcome (a sub-run, a Celery task of another code base, a human who was asked what to do about
--- an attempt in doubt). done: its outcome is in the journal, or the run has ended without it.
+-- an attempt in doubt). done: its outcome is in the journal, or the run has ended without it. held:
+-- its run has not been admitted yet; nobody sends it.
 --
 -- suspicion: 5 for every attempt whose lease was lost nearly alone, 1 for one that was lost with many
 -- others. From 10 on the step goes to heartbit.suspects, where it runs alone; 100: it was lost there,
@@ -118,7 +119,7 @@ create table steps (
     queue text not null,
     repeatable boolean not null,
     state text not null default 'pending'
-        check (state in ('pending', 'running', 'external', 'done')),
+        check (state in ('pending', 'running', 'external', 'done', 'held')),
     attempt integer not null default 0,
     suspicion integer not null default 0,
     lease_owner text,
@@ -132,6 +133,7 @@ create table steps (
 create index steps_to_dispatch on steps (dispatch_after)
     where state = 'pending' or state = 'external' and kind = 'tool';
 create index steps_leased on steps (lease_expires_at) where state = 'running';
+create index steps_held on steps (run_id) where state = 'held';
 
 -- A question about calls: decided_at without decisions means that its run has ended meanwhile.
 create table approvals (
@@ -251,7 +253,8 @@ begin
         v_id, 1, array['start'], array['run_started'], (p_run->>'v')::integer, array[p_start],
         p_steps
     );
-    if v_deadline is not null then
+    if v_deadline is not null
+       and not exists (select from steps where run_id = v_id and state = 'held') then
         insert into timers (run_id, what, wake_at) values (v_id, 'deadline', v_deadline);
     end if;
     return json_build_object('opened', true, 'id', v_id, 'status', 'queued');
@@ -563,6 +566,44 @@ begin
 end
 $$;
 
+-- Let runs begin that were opened to wait for that: the highest priority first, then the oldest, while
+-- fewer than `p_limit` trees (null: no limit) have something to do. A tree that waits for a human has
+-- nothing to do. A run's time begins now. Gives the ids of the runs, whose steps can be sent.
+create function heartbit_admit_v1(p_limit integer)
+returns setof uuid language plpgsql as $$
+declare
+    v_free integer;
+    v_run runs;
+begin
+    if not exists (select from steps where state = 'held') then
+        return;
+    end if;
+    -- One at a time, or each would take the same free places; the next statement sees what is taken.
+    perform pg_advisory_xact_lock(hashtextextended('heartbit.admission', 0));
+    select p_limit - count(distinct runs.root_run_id) into v_free
+      from steps join runs on runs.id = steps.run_id
+     where steps.state = 'running'
+        or (steps.state = 'pending' or steps.state = 'external' and steps.kind = 'tool')
+           and steps.dispatch_after < 'infinity';
+    for v_run in select runs.* from runs join steps on steps.run_id = runs.id
+                  where steps.state = 'held'
+                  order by priority desc, created_at, runs.id
+                  limit case when p_limit is not null then greatest(v_free, 0) end
+                    for update of runs skip locked loop
+        update steps set state = 'pending', dispatch_after = heartbit_in_seconds(1)
+         where run_id = v_run.id and state = 'held';
+        continue when not found;
+        if v_run.deadline_at is not null then
+            update runs set deadline_at = heartbit_now() + (v_run.deadline_at - v_run.created_at)
+             where id = v_run.id;
+            insert into timers (run_id, what, wake_at)
+            select id, 'deadline', deadline_at from runs where id = v_run.id;
+        end if;
+        return next v_run.id;
+    end loop;
+end
+$$;
+
 -- Win the right to send steps that were never sent. They are sent again after `p_again_seconds` if
 -- nobody has claimed them by then.
 create function heartbit_take_dispatch_v1(p_run_id uuid, p_steps text[], p_again_seconds float)
@@ -626,3 +667,36 @@ begin
     return v_version;
 end
 $$;
+
+
+-- entry is the memory itself as JSON text, which keeps what text cannot; the other columns are what
+-- it is filtered and ranked by. tenant_id and user_id are '' for nobody. terms and counts belong
+-- together: counts[i] is how often terms[i] occurs, length their sum. strength is as it was at
+-- last_accessed. embedding_model is the model and the length of its vectors; an array of numbers
+-- needs no pgvector, and there is one index over it, as vectors, for each model that is in use.
+create table memories (
+    tenant_id text not null,
+    user_id text not null,
+    agent text not null,
+    id text not null,
+    entry json not null,
+    category text not null,
+    memory_type text not null,
+    confidentiality text not null,
+    tags text[] not null,
+    importance smallint not null,
+    strength double precision not null,
+    access_count integer not null,
+    created_at timestamptz not null,
+    last_accessed timestamptz not null,
+    related_ids text[] not null,
+    terms text[] not null,
+    counts integer[] not null,
+    length integer not null,
+    embedding real[],
+    embedding_model text,
+    primary key (tenant_id, id)
+);
+create index memories_namespace on memories (tenant_id, user_id, agent);
+create index memories_terms on memories using gin (terms);
+create index memories_related on memories using gin (related_ids);

@@ -1,0 +1,277 @@
+"""Memories in this process: gone when it ends.
+
+All state is behind one lock; what is handed out is immutable.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from threading import Lock
+from typing import Any, Self
+
+from heartbit.core.memory import (
+    Memory,
+    MemoryQuery,
+    Namespace,
+    Recalled,
+    Weights,
+    best,
+    reinforced,
+    strength_at,
+    with_linked,
+)
+from heartbit.core.ranking import Corpus, bm25, cosine, relevance
+from heartbit.core.terms import terms
+from heartbit.errors import MemoryStoreError
+from heartbit.stores.memories.base import Embedding, NewMemory
+from heartbit.stores.memories.entries import consolidated, indexed, new_memory, relinked
+
+_Key = tuple[str | None, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A memory with what it is found by."""
+
+    memory: Memory
+    counts: Mapping[str, int]
+    length: int
+    embedding: Embedding | None
+
+
+class InMemoryMemories:
+    """A memory store without a database. `clock` says what time it is, in UTC."""
+
+    def __init__(self, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._clock = clock
+        self._lock = Lock()
+        self._kept: dict[_Key, _Kept] = {}
+
+    def bound_to(self, connection: Any) -> Self:
+        """The same store: it has no transactions."""
+        return self
+
+    def store(self, memory: NewMemory, embedding: Embedding | None = None) -> None:
+        """As `MemoryStore.store`."""
+        with self._lock:
+            self._store(memory, embedding)
+
+    def recall(
+        self,
+        query: MemoryQuery,
+        *,
+        embedding: Embedding | None = None,
+        weights: Weights | None = None,
+        reinforce: bool = True,
+    ) -> list[Recalled]:
+        """As `MemoryStore.recall`."""
+        now, by = self._clock(), weights or Weights()
+        with self._lock:
+            inside = [each for each in self._kept.values() if query.admits(each.memory, now)]
+            memories = [each.memory for each in inside]
+            if query.text.strip():
+                found = _relevance(inside, query.text, embedding)
+                matches = [each for each in memories if each.id in found]
+                kept = best(matches, found, now, by, query.limit)
+                recalled = with_linked(kept, memories, now, by, query.limit)
+            else:
+                recalled = best(memories, {}, now, by, query.limit)
+            if reinforce:
+                self._reinforce([each.memory for each in recalled], now)
+        return recalled
+
+    def get(self, namespace: Namespace, ids: Sequence[str]) -> list[Memory]:
+        """As `MemoryStore.get`."""
+        with self._lock:
+            found = [self._find(namespace, each) for each in ids]
+        return [each.memory for each in found if each is not None]
+
+    def update(
+        self,
+        namespace: Namespace,
+        id_: str,
+        content: str,
+        *,
+        keywords: Sequence[str] | None = None,
+        embedding: Embedding | None = None,
+    ) -> bool:
+        """As `MemoryStore.update`."""
+        with self._lock:
+            if (old := self._find(namespace, id_)) is None:
+                return False
+            words = old.memory.keywords if keywords is None else tuple(keywords)
+            self._put(replace(old.memory, content=content, keywords=words), embedding)
+        return True
+
+    def forget(self, namespace: Namespace, id_: str) -> bool:
+        """As `MemoryStore.forget`."""
+        with self._lock:
+            if self._find(namespace, id_) is None:
+                return False
+            self._delete(namespace.tenant_id, {id_})
+        return True
+
+    def link(self, namespace: Namespace, one: str, other: str) -> bool:
+        """As `MemoryStore.link`."""
+        with self._lock:
+            first, second = self._find(namespace, one), self._find(namespace, other)
+            if first is None or second is None or one == other:
+                return False
+            self._relate(first, other)
+            self._relate(second, one)
+        return True
+
+    def consolidate(
+        self, memory: NewMemory, source_ids: Sequence[str], embedding: Embedding | None = None
+    ) -> list[str]:
+        """As `MemoryStore.consolidate`."""
+        where = memory.namespace
+        with self._lock:
+            ids = dict.fromkeys(source_ids)
+            sources = [x.memory for each in ids if (x := self._find(where, each))]
+            gone = [each.id for each in sources]
+            if len(gone) < 2:
+                return gone
+            self._store(consolidated(memory, sources), embedding)
+            self._delete(where.tenant_id, set(gone), instead=memory.id)
+        return gone
+
+    def prune(
+        self,
+        *,
+        namespace: Namespace | None = None,
+        min_strength: float = 0.1,
+        min_age_hours: float = 24.0,
+    ) -> int:
+        """As `MemoryStore.prune`."""
+        now = self._clock()
+        before = now - timedelta(hours=min_age_hours)
+        with self._lock:
+            faded = [
+                each.memory
+                for each in self._kept.values()
+                if namespace in (None, each.memory.namespace)
+                and each.memory.created_at < before
+                and strength_at(each.memory, now) < min_strength
+            ]
+            for memory in faded:
+                self._delete(memory.namespace.tenant_id, {memory.id})
+        return len(faded)
+
+    def export(
+        self, *, tenant_id: str | None = None, user_id: str | None = None, agent: str | None = None
+    ) -> Iterator[Memory]:
+        """As `MemoryStore.export`."""
+        query = MemoryQuery(tenant_id=tenant_id, user_id=user_id, agent=agent)
+        now = self._clock()
+        with self._lock:
+            found = [x.memory for x in self._kept.values() if query.admits(x.memory, now)]
+        return iter(sorted(found, key=lambda memory: memory.id))
+
+    def without_embedding(self, model: str, *, limit: int) -> list[Memory]:
+        """As `MemoryStore.without_embedding`."""
+        with self._lock:
+            found = [
+                each.memory
+                for each in self._kept.values()
+                if each.embedding is None or each.embedding.model != model
+            ]
+        return sorted(found, key=lambda memory: memory.id)[:limit]
+
+    def embed(self, vectors: Sequence[tuple[Memory, Embedding]]) -> int:
+        """As `MemoryStore.embed`."""
+        done = 0
+        with self._lock:
+            for memory, embedding in vectors:
+                kept = self._find(memory.namespace, memory.id)
+                if kept is not None and kept.memory.content == memory.content:
+                    self._put(kept.memory, embedding)
+                    done += 1
+        return done
+
+    def close(self) -> None:
+        """There is nothing to let go of."""
+
+    def _store(self, new: NewMemory, embedding: Embedding | None) -> None:
+        key = (new.namespace.tenant_id, new.id)
+        old = self._kept.get(key)
+        if old is not None and old.memory.namespace != new.namespace:
+            raise MemoryStoreError(f"The id {new.id} belongs to a memory of somebody else.")
+        now = self._clock()
+        memory = new_memory(new, now)
+        if old is not None:
+            memory = replace(
+                memory,
+                created_at=old.memory.created_at,
+                last_accessed=old.memory.last_accessed,
+                access_count=old.memory.access_count,
+            )
+        self._put(memory, embedding)
+
+    def _put(self, memory: Memory, embedding: Embedding | None) -> None:
+        counts = indexed(memory)
+        key = (memory.namespace.tenant_id, memory.id)
+        self._kept[key] = _Kept(memory, counts, sum(counts.values()), embedding)
+
+    def _find(self, namespace: Namespace, id_: str) -> _Kept | None:
+        kept = self._kept.get((namespace.tenant_id, id_))
+        return kept if kept is not None and kept.memory.namespace == namespace else None
+
+    def _relate(self, kept: _Kept, other: str) -> None:
+        ids = tuple(dict.fromkeys([*kept.memory.related_ids, other]))
+        self._change(kept, replace(kept.memory, related_ids=ids))
+
+    def _change(self, kept: _Kept, memory: Memory) -> None:
+        """What a memory is found by stays as it is."""
+        self._kept[memory.namespace.tenant_id, memory.id] = replace(kept, memory=memory)
+
+    def _reinforce(self, memories: Iterable[Memory], now: datetime) -> None:
+        for memory in memories:
+            self._change(
+                self._kept[memory.namespace.tenant_id, memory.id],
+                replace(
+                    memory,
+                    strength=reinforced(memory, now),
+                    access_count=memory.access_count + 1,
+                    last_accessed=now,
+                ),
+            )
+
+    def _delete(self, tenant_id: str | None, ids: set[str], instead: str | None = None) -> None:
+        for id_ in ids:
+            del self._kept[tenant_id, id_]
+        for kept in list(self._kept.values()):
+            memory = kept.memory
+            if memory.namespace.tenant_id == tenant_id and not ids.isdisjoint(memory.related_ids):
+                links = relinked(memory.id, memory.related_ids, ids, instead)
+                self._change(kept, replace(memory, related_ids=links))
+
+
+def _relevance(inside: Sequence[_Kept], text: str, embedding: Embedding | None) -> dict[str, float]:
+    """How much memories have to do with a query, by words and by meaning."""
+    query = tuple(dict.fromkeys(terms(text)))
+    corpus = _corpus(inside, query)
+    by_words = {x.memory.id: bm25(query, x.counts, x.length, corpus) for x in inside}
+    by_meaning = {
+        x.memory.id: cosine(x.embedding.vector, embedding.vector)
+        for x in inside
+        if embedding is not None
+        and x.embedding is not None
+        and x.embedding.model == embedding.model
+    }
+    return relevance(by_words, by_meaning)
+
+
+def _corpus(inside: Sequence[_Kept], query: Sequence[str]) -> Corpus:
+    frequencies: Counter[str] = Counter()
+    for each in inside:
+        frequencies.update(term for term in query if term in each.counts)
+    total = sum(each.length for each in inside)
+    return Corpus(
+        count=len(inside),
+        average_length=total / len(inside) if inside else 0.0,
+        frequencies=frequencies,
+    )

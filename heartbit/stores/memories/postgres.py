@@ -1,0 +1,400 @@
+"""Memories in PostgreSQL: candidates come from one statement, what is best is core's to say.
+
+Vectors are compared by pgvector. Without it, memories are found by their words; nothing else is
+different, and a server that gets it later uses the vectors that were stored meanwhile.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import Any, Self
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import dict_row
+
+from heartbit.core.memory import (
+    REINFORCEMENT,
+    Memory,
+    MemoryQuery,
+    Namespace,
+    Recalled,
+    Weights,
+    best,
+    linked,
+    with_linked,
+)
+from heartbit.core.ranking import CANDIDATES, relevance
+from heartbit.core.terms import terms
+from heartbit.errors import MemoryStoreError
+from heartbit.stores.database import Connection, Database
+from heartbit.stores.memories.base import Embedding, NewMemory
+from heartbit.stores.memories.entries import consolidated, new_memory, relinked
+from heartbit.stores.memories.rows import (
+    columns,
+    entry_of,
+    filters,
+    found_by,
+    memory_of,
+    model_key,
+    model_of,
+    place,
+    plain,
+    scores,
+    vector_of,
+)
+from heartbit.stores.sql import queries
+
+HALF_VECTORS_ABOVE = 2_000
+"""Longer vectors can only be indexed with half the precision."""
+LONGEST_INDEXED = 4_000
+PAGE = 500
+Row = dict[str, Any]
+
+_logger = logging.getLogger("heartbit.memories")
+
+
+class PostgresMemories:
+    """A memory store in a database that `heartbit migrate` has brought up to date."""
+
+    def __init__(self, database: Database, connection: Connection | None = None) -> None:
+        self._database = database
+        self._bound = connection
+        self._has_vector: bool | None = None
+
+    def bound_to(self, connection: Any) -> Self:
+        """The same store inside an open transaction of its database."""
+        if connection is None:
+            return self
+        bound = type(self)(self._database, connection)
+        bound._has_vector = self._can_compare()
+        return bound
+
+    def prepare_model(self, model: str, dimension: int) -> None:
+        """See to it that the vectors of a model can be compared, and quickly. Idempotent."""
+        if not self._can_compare() or dimension > LONGEST_INDEXED:
+            return
+        key = model_key(model, dimension)
+        kind = "vector" if dimension <= HALF_VECTORS_ABOVE else "halfvec"
+        with self._database.connection() as connection:
+            connection.execute(
+                sql.SQL(
+                    "create index concurrently if not exists {name} on memories using hnsw "
+                    "((embedding::{kind}({dimension})) {operators}) where embedding_model = {key}"
+                ).format(
+                    name=sql.Identifier(f"memories_vector_{key}"[:63]),
+                    kind=sql.SQL(kind),
+                    dimension=sql.Literal(dimension),
+                    operators=sql.SQL(f"{kind}_cosine_ops"),
+                    key=sql.Literal(key),
+                )
+            )
+
+    def store(self, memory: NewMemory, embedding: Embedding | None = None) -> None:
+        """As `MemoryStore.store`."""
+        with self._transaction() as connection:
+            _store(connection, memory, embedding)
+
+    def recall(
+        self,
+        query: MemoryQuery,
+        *,
+        embedding: Embedding | None = None,
+        weights: Weights | None = None,
+        reinforce: bool = True,
+    ) -> list[Recalled]:
+        """As `MemoryStore.recall`."""
+        by = weights or Weights()
+        compared = embedding if embedding and query.text.strip() and self._can_compare() else None
+        with self._transaction() as connection:
+            rows = _candidates(connection, query, compared, by)
+            if not rows:
+                return []
+            now = rows[0]["now"]
+            found = relevance(scores(rows, "by_words"), scores(rows, "by_meaning"))
+            memories = [memory_of(row) for row in rows]
+            if query.text.strip():
+                kept = best([m for m in memories if m.id in found], found, now, by, query.limit)
+                others = _inside(connection, query, sorted(linked(kept)))
+                recalled = with_linked(kept, others, now, by, query.limit)
+            else:
+                recalled = best(memories, {}, now, by, query.limit)
+            if reinforce and recalled:
+                ids = sorted(each.memory.id for each in recalled)
+                tenant = plain(query.tenant_id or "")
+                more = REINFORCEMENT
+                _run(connection, "memory_reinforce", tenant_id=tenant, ids=ids, now=now, more=more)
+        return recalled
+
+    def get(self, namespace: Namespace, ids: Sequence[str]) -> list[Memory]:
+        """As `MemoryStore.get`."""
+        with self._transaction() as connection:
+            rows = _rows(connection, "memory_get", **place(namespace), ids=_plain(ids))
+        by_id = {row["id"]: memory_of(row) for row in rows}
+        return [by_id[each] for each in dict.fromkeys(_plain(ids)) if each in by_id]
+
+    def update(
+        self,
+        namespace: Namespace,
+        id_: str,
+        content: str,
+        *,
+        keywords: Sequence[str] | None = None,
+        embedding: Embedding | None = None,
+    ) -> bool:
+        """As `MemoryStore.update`."""
+        with self._transaction() as connection:
+            for old in _own(connection, namespace, [id_]):
+                words = old.keywords if keywords is None else tuple(keywords)
+                changed = replace(old, content=content, keywords=words)
+                _run(
+                    connection,
+                    "memory_change",
+                    **_key(changed),
+                    **found_by(changed),
+                    **vector_of(embedding),
+                )
+                return True
+        return False
+
+    def forget(self, namespace: Namespace, id_: str) -> bool:
+        """As `MemoryStore.forget`."""
+        with self._transaction() as connection:
+            found = _own(connection, namespace, [id_])
+            _delete(connection, plain(namespace.tenant_id or ""), [m.id for m in found])
+        return bool(found)
+
+    def link(self, namespace: Namespace, one: str, other: str) -> bool:
+        """As `MemoryStore.link`."""
+        with self._transaction() as connection:
+            found = _own(connection, namespace, [one, other])
+            if len(found) < 2:
+                return False
+            first, second = found
+            for memory, related in ((first, second.id), (second, first.id)):
+                ids = list(dict.fromkeys([*memory.related_ids, related]))
+                _run(connection, "memory_relink", **_key(memory), related_ids=ids)
+        return True
+
+    def consolidate(
+        self, memory: NewMemory, source_ids: Sequence[str], embedding: Embedding | None = None
+    ) -> list[str]:
+        """As `MemoryStore.consolidate`."""
+        with self._transaction() as connection:
+            locked = {each.id: each for each in _own(connection, memory.namespace, source_ids)}
+            sources = [locked[each] for each in dict.fromkeys(_plain(source_ids)) if each in locked]
+            if len(sources) > 1:
+                _store(connection, consolidated(memory, sources), embedding)
+                tenant = plain(memory.namespace.tenant_id or "")
+                _delete(connection, tenant, list(locked), instead=plain(memory.id))
+        return [each.id for each in sources]
+
+    def prune(
+        self,
+        *,
+        namespace: Namespace | None = None,
+        min_strength: float = 0.1,
+        min_age_hours: float = 24.0,
+    ) -> int:
+        """As `MemoryStore.prune`."""
+        where = place(namespace) if namespace else {"tenant_id": "", "user_id": "", "agent": None}
+        done = 0
+        with self._transaction() as connection:
+            for row in _rows(
+                connection,
+                "memory_faded",
+                **where,
+                min_strength=min_strength,
+                min_age_hours=min_age_hours,
+            ):
+                done += len(row["ids"])
+                _delete(connection, row["tenant_id"], row["ids"])
+        return done
+
+    def export(
+        self, *, tenant_id: str | None = None, user_id: str | None = None, agent: str | None = None
+    ) -> Iterator[Memory]:
+        """As `MemoryStore.export`."""
+        query = filters(MemoryQuery(tenant_id=tenant_id, user_id=user_id, agent=agent))
+        where = {name: query[name] for name in ("tenant_id", "user_id", "agent")}
+        after = ""
+        while True:
+            with self._transaction() as connection:
+                rows = _rows(connection, "memory_export", **where, after=after, limit=PAGE)
+            yield from map(memory_of, rows)
+            if len(rows) < PAGE:
+                return
+            after = rows[-1]["id"]
+
+    def without_embedding(self, model: str, *, limit: int) -> list[Memory]:
+        """As `MemoryStore.without_embedding`."""
+        with self._transaction() as connection:
+            rows = _rows(connection, "memory_not_embedded", model=plain(model), limit=limit)
+        return [memory_of(row) for row in rows]
+
+    def embed(self, vectors: Sequence[tuple[Memory, Embedding]]) -> int:
+        """As `MemoryStore.embed`."""
+        with self._transaction() as connection:
+            return sum(
+                _run(
+                    connection,
+                    "memory_embed",
+                    **_key(memory),
+                    entry=entry_of(memory),
+                    **vector_of(embedding),
+                )
+                for memory, embedding in sorted(vectors, key=lambda one: one[0].id)
+            )
+
+    def close(self) -> None:
+        """Close the connections, unless they are somebody else's."""
+        if self._bound is None:
+            self._database.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        if self._bound is not None:
+            yield self._bound  # in the hands of whoever opened it, savepoints included
+            return
+        with self._database.connection() as connection, connection.transaction():
+            yield connection
+
+    def _can_compare(self) -> bool:
+        """Whether the server has pgvector; if it can have it, it has it then."""
+        if self._has_vector is None:
+            self._has_vector = self._ask_for_vector()
+            if not self._has_vector:
+                _logger.warning(
+                    "The database server has no pgvector: memories are found by their words only. "
+                    "Install the extension `vector`, 0.7 or newer, to find them by meaning."
+                )
+        return self._has_vector
+
+    def _ask_for_vector(self) -> bool:
+        there = "select to_regtype('vector') is not null"
+        with self._database.connection() as connection:
+            if not _first(connection, there):
+                with suppress(psycopg.Error):  # not installed, not ours to make, or just made
+                    connection.execute("create extension if not exists vector")
+            return bool(_first(connection, there))
+
+
+def _candidates(
+    connection: Connection,
+    query: MemoryQuery,
+    compared: Embedding | None,
+    weights: Weights,
+) -> list[Row]:
+    if not query.text.strip():
+        return _rows(
+            connection,
+            "memory_best",
+            **filters(query),
+            limit=query.limit or None,
+            recency=weights.recency,
+            importance=weights.importance,
+            strength=weights.strength,
+        )
+    parameters = {
+        **filters(query),
+        "terms": list(dict.fromkeys(terms(query.text))),
+        "candidates": CANDIDATES,
+        "vector": list(compared.vector) if compared else None,
+    }
+    statement = _statement("memory_candidates", _meaning(compared))
+    return _fetched(connection, statement, parameters)
+
+
+def _store(connection: Connection, new: NewMemory, embedding: Embedding | None) -> None:
+    now = _first(connection, "select heartbit_now()")
+    memory = new_memory(new, now)
+    put = _rows(
+        connection,
+        "memory_put",
+        **columns(memory),
+        **vector_of(embedding),
+        created_at=new.created_at,
+    )
+    if not put:
+        raise MemoryStoreError(f"The id {new.id} belongs to a memory of somebody else.")
+
+
+def _inside(connection: Connection, query: MemoryQuery, ids: Sequence[str]) -> list[Memory]:
+    if not ids:
+        return []
+    rows = _rows(connection, "memory_inside", **filters(query), ids=list(ids))
+    return [memory_of(row) for row in rows]
+
+
+def _own(connection: Connection, namespace: Namespace, ids: Sequence[str]) -> list[Memory]:
+    """Memories of a namespace, locked in the order of their ids."""
+    rows = _rows(connection, "memory_own", **place(namespace), ids=_plain(ids))
+    return [memory_of(row) for row in rows]
+
+
+def _delete(
+    connection: Connection, tenant_id: str, ids: Sequence[str], instead: str | None = None
+) -> None:
+    if not ids:
+        return
+    for row in _rows(connection, "memory_linking", tenant_id=tenant_id, ids=list(ids)):
+        links = relinked(row["id"], row["related_ids"], set(ids), instead)
+        _run(
+            connection,
+            "memory_relink",
+            tenant_id=tenant_id,
+            id=row["id"],
+            related_ids=list(links),
+        )
+    _run(connection, "memory_delete", tenant_id=tenant_id, ids=list(ids))
+
+
+def _key(memory: Memory) -> dict[str, str]:
+    return {"tenant_id": place(memory.namespace)["tenant_id"], "id": plain(memory.id)}
+
+
+def _plain(ids: Sequence[str]) -> list[str]:
+    return [plain(each) for each in ids]
+
+
+def _meaning(embedding: Embedding | None) -> sql.Composable:
+    if embedding is None:
+        return sql.SQL(queries()["memory_no_meaning"])
+    dimension = len(embedding.vector)
+    kind = "vector" if dimension <= HALF_VECTORS_ABOVE else "halfvec"
+    return sql.SQL(queries()["memory_meaning"]).format(
+        type=sql.SQL(f"{kind}({dimension})"), model=sql.Literal(model_of(embedding))
+    )
+
+
+def _statement(name: str, meaning: sql.Composable | None = None) -> sql.Composed:
+    """A named query with the parts that several of them share."""
+    given = queries()
+    return sql.SQL(given[name]).format(
+        columns=sql.SQL(given["memory_columns"]),
+        filters=sql.SQL(given["memory_filters"]),
+        meaning=meaning or sql.SQL(""),
+    )
+
+
+def _rows(connection: Connection, name: str, **parameters: Any) -> list[Row]:
+    return _fetched(connection, _statement(name), parameters)
+
+
+def _fetched(
+    connection: Connection, statement: sql.Composed, parameters: Mapping[str, Any]
+) -> list[Row]:
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(statement, parameters).fetchall()
+
+
+def _run(connection: Connection, name: str, **parameters: Any) -> int:
+    return connection.execute(_statement(name), parameters).rowcount
+
+
+def _first(connection: Connection, query: str) -> Any:
+    row = connection.execute(query.encode()).fetchone()
+    return row[0] if row else None

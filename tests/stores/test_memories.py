@@ -1,0 +1,413 @@
+"""What every memory store does: one suite over the one in this process and the one in Postgres."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+
+from heartbit.core.memory import MemoryQuery, Namespace, Recalled
+from heartbit.errors import MemoryStoreError
+from heartbit.stores.database import Database
+from heartbit.stores.memories.base import MemoryStore
+from heartbit.stores.memories.in_memory import InMemoryMemories
+from heartbit.stores.memories.postgres import PostgresMemories
+from tests.support.memories import ME, many, new, vector_of
+
+ANYTHING = "\0 \ud800 \U0001f40d é % _ ' {x}"
+OTHERS = [
+    replace(ME, agent="write"),
+    replace(ME, agent="writer:x"),
+    replace(ME, tenant_id="t2"),
+    replace(ME, tenant_id=None),
+    replace(ME, user_id="u2"),
+    replace(ME, user_id=None),
+]
+
+
+@pytest.fixture(params=["in_memory", "postgres"])
+def store(request: pytest.FixtureRequest) -> Iterator[MemoryStore]:
+    """An empty store of each kind."""
+    if request.param == "in_memory":
+        yield InMemoryMemories()
+        return
+    made = PostgresMemories(Database(request.getfixturevalue("postgres"), pool_size=2))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def in_postgres(postgres: str) -> Iterator[PostgresMemories]:
+    """An empty store in Postgres."""
+    made = PostgresMemories(Database(postgres, pool_size=4))
+    yield made
+    made.close()
+
+
+def query(text: str = "", **conditions: Any) -> MemoryQuery:
+    """A query of the writer's."""
+    mine = {"tenant_id": ME.tenant_id, "user_id": ME.user_id, "agent": ME.agent}
+    return MemoryQuery(text=text, **mine | conditions)
+
+
+def ids(found: list[Recalled]) -> list[str]:
+    """Which memories were recalled, in order."""
+    return [each.memory.id for each in found]
+
+
+def ago(**time: float) -> datetime:
+    """A moment before now."""
+    return datetime.now(UTC) - timedelta(**time)
+
+
+def test_a_memory_comes_back_as_it_was_whatever_its_text(store: MemoryStore) -> None:
+    """NUL, half characters and what SQL or LIKE would read into it."""
+    put = new(
+        "a",
+        ANYTHING,
+        summary=ANYTHING,
+        keywords=(ANYTHING,),
+        tags=(ANYTHING,),
+        category=ANYTHING,
+        memory_type="reflection",
+        importance=7,
+        strength=0.5,
+        related_ids=("b",),
+        source_ids=("c",),
+        confidentiality="internal",
+        created_at=ago(hours=1),
+    )
+    store.store(put)
+    [got] = store.get(ME, ["a"])
+    for name in set(put.__slots__):
+        assert getattr(put, name) == getattr(got, name), name
+    assert (0, got.created_at) == (got.access_count, got.last_accessed)
+    assert ["a"] == ids(store.recall(query("", tags=(ANYTHING,), category=ANYTHING)))
+
+
+def test_importance_and_strength_are_kept_within_their_ranges(store: MemoryStore) -> None:
+    """Whatever a model says."""
+    store.store(new("a", importance=99, strength=7))
+    [got] = store.get(ME, ["a"])
+    assert (10, 1.0) == (got.importance, got.strength)
+
+
+def test_storing_again_replaces_what_is_said_and_keeps_the_age(store: MemoryStore) -> None:
+    """The same id in the same namespace."""
+    store.store(new("a", "queue", created_at=ago(days=2)))
+    [before] = store.get(ME, ["a"])
+    store.store(new("a", "lease"))
+    [after] = store.get(ME, ["a"])
+    assert ("lease", before.created_at) == (after.content, after.created_at)
+    assert [] == store.recall(query("queue"))
+
+
+@pytest.mark.parametrize("other", OTHERS, ids=str)
+def test_an_agent_named_write_never_touches_writer(store: MemoryStore, other: Namespace) -> None:
+    """Nor does any other namespace: not by reading, changing, linking, deleting or pruning."""
+    store.store(new("a", created_at=ago(days=99)))
+    store.store(new("b"))
+    where = {"tenant_id": other.tenant_id, "user_id": other.user_id, "agent": other.agent}
+    assert [] == store.recall(query("late acks", **where))
+    assert [] == store.get(other, ["a"])
+    assert not store.update(other, "a", "x")
+    assert not store.forget(other, "a")
+    assert not store.link(other, "a", "b")
+    assert [] == store.consolidate(new("c", namespace=other), ["a", "b"])
+    assert 0 == store.prune(namespace=other)
+    assert 2 == len(store.get(ME, ["a", "b"]))
+
+
+def test_an_id_of_somebody_else_in_the_tenant_is_refused(store: MemoryStore) -> None:
+    """And theirs stays as it was; another tenant may use it."""
+    store.store(new("a", "mine"))
+    with pytest.raises(MemoryStoreError, match="somebody else"):
+        store.store(new("a", "yours", namespace=replace(ME, agent="write")))
+    store.store(new("a", "far away", namespace=replace(ME, tenant_id="t2")))
+    assert ["mine"] == [each.content for each in store.get(ME, ["a"])]
+
+
+def test_a_recall_finds_whole_words_and_ranks_rare_ones_first(store: MemoryStore) -> None:
+    """`art` does not match `start`, and % and _ mean nothing."""
+    store.store(new("common", "the queue and the worker"))
+    store.store(new("common2", "the queue and the broker"))
+    store.store(new("rare", "the queue and the chord"))
+    store.store(new("start", "start"))
+    assert "rare" == ids(store.recall(query("queue chord")))[0]
+    assert [] == store.recall(query("art"))
+    assert [] == store.recall(query("% _ %%"))
+
+
+def test_a_keyword_is_found_like_a_word(store: MemoryStore) -> None:
+    """In every store."""
+    store.store(new("a", "something", keywords=("Lease time",)))
+    assert ["a"] == ids(store.recall(query("lease")))
+
+
+def test_a_memory_is_found_by_its_meaning_alone(store: MemoryStore) -> None:
+    """No word in common is needed; vectors of other models are not compared."""
+    store.store(new("near", "alpha"), vector_of("lease"))
+    store.store(new("other", "beta"), vector_of("lease", model="another"))
+    store.store(new("short", "gamma"), vector_of("lease", dimension=8))
+    assert ["near"] == ids(store.recall(query("lease"), embedding=vector_of("lease")))
+    assert [] == store.recall(query("lease"))
+
+
+def test_others_memories_never_crowd_out_ones_own(store: MemoryStore) -> None:
+    """Candidates of both rankings are taken inside the filters, however many others fit better."""
+    for number in range(150):
+        other = new(f"o{number:03}", "lease lease", namespace=replace(ME, agent="write"))
+        store.store(other, vector_of("lease lease"))
+    store.store(new("mine", "alpha lease beta gamma"), vector_of("alpha lease beta gamma"))
+    assert ["mine"] == ids(store.recall(query("lease"), embedding=vector_of("lease")))
+
+
+@pytest.mark.parametrize(
+    ("conditions", "expected"),
+    [
+        ({}, ["a", "b"]),
+        ({"category": "procedure"}, ["b"]),
+        ({"tags": ("x", "y")}, ["a"]),
+        ({"memory_type": "semantic"}, ["b"]),
+        ({"min_strength": 0.5}, ["a"]),
+        ({"max_confidentiality": "internal"}, ["a"]),
+        ({"limit": 1}, ["a"]),
+        ({"limit": 0}, ["a", "b"]),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("text", ["", "late"])
+def test_each_condition_holds_for_what_is_recalled(
+    store: MemoryStore, text: str, conditions: dict[str, Any], expected: list[str]
+) -> None:
+    """With words and without."""
+    store.store(new("a", tags=("y", "z"), importance=9))
+    store.store(
+        new(
+            "b",
+            category="procedure",
+            memory_type="semantic",
+            strength=0.4,
+            confidentiality="confidential",
+        )
+    )
+    assert expected == ids(store.recall(query(text, **conditions)))
+
+
+def test_a_recall_reinforces_what_it_gives_and_nothing_else(store: MemoryStore) -> None:
+    """Access count, time and strength; a look-up inside changes none."""
+    for id_, text in (("a", "queue"), ("b", "lease")):
+        store.store(new(id_, text, strength=0.5, created_at=ago(hours=10)))
+    store.recall(query("queue"), reinforce=False)
+    store.get(ME, ["a"])
+    assert [0, 0] == [each.access_count for each in store.get(ME, ["a", "b"])]
+    [before] = store.recall(query("queue"))
+    first, second = store.get(ME, ["a", "b"])
+    assert 0.5 == before.memory.strength
+    assert (1, 0) == (first.access_count, second.access_count)
+    assert first.last_accessed > second.last_accessed
+    assert 0.5 * 0.951229 + 0.2 == pytest.approx(first.strength, abs=1e-4)
+    assert 0.5 == second.strength
+
+
+def test_what_is_linked_to_a_match_is_recalled_with_it_inside_the_filters(
+    store: MemoryStore,
+) -> None:
+    """Half as relevant; links out of the filters are not followed."""
+    store.store(new("match", "queue", importance=5))
+    store.store(new("linked", "something", importance=5))
+    store.store(new("secret", "something", confidentiality="restricted"))
+    assert store.link(ME, "match", "linked")
+    assert store.link(ME, "match", "linked")
+    assert store.link(ME, "match", "secret")
+    assert not store.link(ME, "match", "match")
+    assert not store.link(ME, "match", "unknown")
+    found = store.recall(query("queue", max_confidentiality="internal"))
+    assert [("match", 1.0), ("linked", 0.5)] == [(x.memory.id, x.relevance) for x in found]
+    assert (("match",),) == tuple(each.related_ids for each in store.get(ME, ["linked"]))
+
+
+def test_an_update_changes_what_a_memory_is_found_by(store: MemoryStore) -> None:
+    """Its words, its keywords if they are given, and its vector."""
+    store.store(new("a", "queue", keywords=("old",)), vector_of("queue"))
+    assert store.update(ME, "a", "lease", embedding=vector_of("lease"))
+    assert [] == store.recall(query("queue"))
+    assert ["a"] == ids(store.recall(query("old")))
+    assert ["a"] == ids(store.recall(query("nothing"), embedding=vector_of("lease")))
+    assert store.update(ME, "a", "turn", keywords=["new"])
+    assert [] == store.recall(query("old"))
+    assert [] == store.recall(query("nothing"), embedding=vector_of("lease"))
+    assert not store.update(ME, "unknown", "x")
+
+
+def test_a_forgotten_memory_leaves_no_links(store: MemoryStore) -> None:
+    """An unknown one is told apart."""
+    for id_ in "ab":
+        store.store(new(id_))
+    store.link(ME, "a", "b")
+    assert store.forget(ME, "b")
+    assert not store.forget(ME, "b")
+    assert [()] == [each.related_ids for each in store.get(ME, ["a"])]
+
+
+def test_consolidation_never_makes_anything_public(store: MemoryStore) -> None:
+    """One memory takes the place of several, with their links, as secret as the strictest."""
+    for id_, level in (("a", "public"), ("b", "confidential"), ("c", "internal")):
+        store.store(new(id_, confidentiality=level))
+    store.store(new("friend"))
+    store.link(ME, "a", "friend")
+    gone = store.consolidate(new("new", "both", memory_type="semantic"), ["b", "a", "b", "x"])
+    assert ["b", "a"] == gone
+    made, friend = store.get(ME, ["new", "friend"])
+    assert ("confidential", ("b", "a")) == (made.confidentiality, made.source_ids)
+    assert (("friend",), ("new",)) == (made.related_ids, friend.related_ids)
+    assert [] == store.get(ME, ["a", "b"])
+
+
+def test_consolidation_of_fewer_than_two_changes_nothing(store: MemoryStore) -> None:
+    """Nothing half-done."""
+    store.store(new("a"))
+    assert ["a"] == store.consolidate(new("new"), ["a", "x"])
+    assert ["a"] == [each.id for each in store.get(ME, ["a", "new"])]
+
+
+def test_pruning_goes_by_the_strength_of_now(store: MemoryStore) -> None:
+    """A memory that was stored at full strength and never recalled fades in 19 days."""
+    store.store(new("faded", created_at=ago(hours=470)))
+    store.store(new("fading", created_at=ago(hours=440)))
+    store.store(new("weak but new", strength=0.01))
+    store.store(new("friend", related_ids=("faded",)))
+    assert 1 == store.prune()
+    left = {each.id: each.related_ids for each in store.export(tenant_id="t", user_id="u")}
+    assert {"fading": (), "friend": (), "weak but new": ()} == left
+
+
+def test_pruning_in_a_namespace_leaves_the_others_alone(store: MemoryStore) -> None:
+    """By its whole name."""
+    for number, where in enumerate([ME, *OTHERS]):
+        store.store(new(f"m{number}", namespace=where, created_at=ago(days=99)))
+    assert 1 == store.prune(namespace=ME)
+    assert len(OTHERS) == store.prune()
+
+
+def test_an_export_has_everything_of_a_user_by_id(store: MemoryStore) -> None:
+    """Of all agents, or of one."""
+    for number in range(1_005):
+        agent = "writer" if number % 2 else "write"
+        store.store(new(f"m{number:04}", namespace=replace(ME, agent=agent)))
+    store.store(new("other", namespace=replace(ME, user_id="u2")))
+    assert [f"m{n:04}" for n in range(1_005)] == [
+        each.id for each in store.export(tenant_id="t", user_id="u")
+    ]
+    assert 502 == len(list(store.export(tenant_id="t", user_id="u", agent="writer")))
+
+
+def test_another_model_embeds_again_what_has_not_changed_since(store: MemoryStore) -> None:
+    """Switching the model, or its dimension, never breaks anything that is stored."""
+    store.store(new("a", "lease"), vector_of("lease"))
+    store.store(new("b", "queue"))
+    assert ["b"] == [each.id for each in store.without_embedding("hash", limit=9)]
+    todo = store.without_embedding("better", limit=9)
+    assert ["a", "b"] == [each.id for each in todo]
+    store.update(ME, "b", "changed meanwhile")
+    again = [(each, vector_of(each.content, model="better", dimension=48)) for each in todo]
+    assert 1 == store.embed(again)
+    assert ["b"] == [each.id for each in store.without_embedding("better", limit=9)]
+    new_vector = vector_of("lease", model="better", dimension=48)
+    assert ["a"] == ids(store.recall(query("nothing"), embedding=new_vector))
+
+
+@pytest.mark.parametrize("hybrid", [False, True])
+def test_both_stores_recall_the_same_memories_in_the_same_order(
+    in_postgres: PostgresMemories, hybrid: bool
+) -> None:
+    """On 300 memories of several namespaces, whatever is asked."""
+    here = InMemoryMemories()
+    for memory in many(300):
+        for store in (here, in_postgres):
+            store.store(memory, vector_of(memory.content) if hybrid else None)
+    seen = 0
+    for text in ("", "lease", "queue worker", "journal retry crash", "nothing of this", "the"):
+        for more in ({}, {"agent": None}, {"tags": ("a",)}, {"max_confidentiality": "internal"}):
+            asked = query(text, limit=20, **more)
+            vector = vector_of(text) if hybrid else None
+            expected = here.recall(asked, embedding=vector)
+            got = in_postgres.recall(asked, embedding=vector)
+            assert ids(expected) == ids(got), asked
+            assert [x.score for x in expected] == pytest.approx([x.score for x in got], abs=1e-5)
+            seen += len(got)
+    assert seen > 100
+
+
+@pytest.mark.parametrize("dimension", [3, 384, 1536, 3072, 5000])
+def test_vectors_of_any_length_can_be_stored_and_compared(
+    in_postgres: PostgresMemories, dimension: int
+) -> None:
+    """What pgvector cannot index is compared without an index."""
+    in_postgres.prepare_model("m", dimension)
+    in_postgres.prepare_model("m", dimension)
+    vector = vector_of("lease", dimension=dimension, model="m")
+    in_postgres.store(new("a"), vector)
+    in_postgres.store(new("b"), vector_of("lease", dimension=7, model="m"))
+    assert ["a"] == ids(in_postgres.recall(query("nothing"), embedding=vector))
+
+
+def test_without_pgvector_memories_are_found_by_words_after_one_warning(
+    postgres: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And the vectors are kept for the day it is installed."""
+    made = PostgresMemories(Database(postgres, pool_size=1))
+    made._ask_for_vector = lambda: False  # type: ignore[method-assign]
+    with caplog.at_level(logging.WARNING):
+        made.store(new("a", "lease"), vector_of("lease"))
+        made.store(new("b", "beta"), vector_of("lease"))
+        for _ in range(2):
+            assert ["a"] == ids(made.recall(query("lease"), embedding=vector_of("lease")))
+    assert ["no pgvector" in record.message for record in caplog.records] == [True]
+    made.close()
+    later = PostgresMemories(Database(postgres, pool_size=1))
+    assert {"a", "b"} == set(ids(later.recall(query("lease"), embedding=vector_of("lease"))))
+    later.close()
+
+
+def test_what_a_transaction_stores_is_gone_with_it(
+    in_postgres: PostgresMemories, postgres: str
+) -> None:
+    """Bound to a connection, a store does everything inside of its transaction."""
+    with psycopg.connect(postgres) as connection:
+        bound = in_postgres.bound_to(connection)
+        bound.store(new("a", "lease"), vector_of("lease"))
+        assert ["a"] == ids(bound.recall(query("lease"), embedding=vector_of("lease")))
+        assert [] == in_postgres.recall(query("lease"))
+        connection.rollback()
+    assert [] == in_postgres.recall(query("lease"))
+
+
+def test_two_who_link_and_forget_the_same_memories_never_wait_in_a_circle(
+    in_postgres: PostgresMemories,
+) -> None:
+    """Rows are locked in the order of their ids."""
+    for id_ in "ab":
+        in_postgres.store(new(id_))
+    errors = []
+
+    def link(one: str, other: str) -> None:
+        try:
+            for _ in range(50):
+                in_postgres.link(ME, one, other)
+                in_postgres.recall(query("late acks"))
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=link, args=pair) for pair in ("ab", "ba", "ab")]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert [] == errors
