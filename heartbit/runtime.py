@@ -64,6 +64,7 @@ class Runtime:
         lease_seconds: float,
         redis_client: redis.Redis | None = None,
         batch_seconds: float | None = None,
+        max_active_runs: int | None = None,
     ) -> None:
         self.journal = journal
         self.leases = Leases(journal, lease_seconds, ending=lambda: departure.due)
@@ -75,6 +76,7 @@ class Runtime:
             lease_seconds=lease_seconds,
             announce=self._announced,
             batch_seconds=batch_seconds,
+            max_active_runs=max_active_runs,
             hold=self.leases.held,
             leaving=lambda: departure.begun,
             patience=Patience(ending=lambda: departure.due),
@@ -253,6 +255,7 @@ def configured(config: Config, outbox: Outbox) -> Runtime:
         loop=loop,
         lease_seconds=config.celery.lease_seconds,
         batch_seconds=config.celery.batch_seconds if config.celery.steps == "batched" else None,
+        max_active_runs=config.celery.max_active_runs,
         redis_client=quick_client(address) if (address := redis_url(config)) else None,
     )
 

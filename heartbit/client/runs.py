@@ -63,8 +63,14 @@ class Client:
         self._config = config
         self._clock = clock
         self._sleep = sleep
+        self._max_active_runs = config.celery.max_active_runs
         self._engine = DurableEngine(
-            journal=journal, outbox=outbox, work=_never, owner="client", announce=announce
+            journal=journal,
+            outbox=outbox,
+            work=_never,
+            owner="client",
+            announce=announce,
+            max_active_runs=self._max_active_runs,
         )
 
     def submit(
@@ -120,7 +126,7 @@ class Client:
             tenant_id=owner.tenant_id,
             user_id=owner.user_id,
         )
-        return root_run(place, start, task_id=task_id, priority=owner.priority)
+        return self._root_run(place, start, task_id=task_id, priority=owner.priority)
 
     def fork(
         self,
@@ -154,11 +160,14 @@ class Client:
         place = RunPlace(
             run_id=new_id, root_run_id=new_id, tenant_id=row.tenant_id, user_id=row.user_id
         )
-        return self._open(root_run(place, forked.start, task_id=new_id, kept=forked.kept))
+        return self._open(self._root_run(place, forked.start, task_id=new_id, kept=forked.kept))
 
     def send(self, run_id: str) -> None:
         """Have the steps of an open run worked on that were never sent."""
         self._engine.resume(run_id)
+
+    def _root_run(self, place: RunPlace, start: RunStarted, **options: Any) -> NewRun:
+        return root_run(place, start, held=self._max_active_runs is not None, **options)
 
     def _open(self, new: NewRun) -> RunHandle:
         self._engine.open_run(new)

@@ -18,6 +18,7 @@ from heartbit.config.agents import (
 )
 from heartbit.config.fields import (
     BuiltWhenUsed,
+    Count,
     Many,
     PostgresUrl,
     Seconds,
@@ -54,6 +55,9 @@ class CeleryTable(Table):
     """Seconds without a sign of life before another worker takes a step over."""
     batch_seconds: Seconds = 60
     """Seconds after which a batch hands on at the next step."""
+    max_active_runs: Count | None = None
+    """Submitted runs at work at a time, sub-agents not counted; the others wait as `queued`. A run
+    that waits for a human is not at work. All processes that open runs must say the same."""
 
 
 class DatabaseTable(Table):

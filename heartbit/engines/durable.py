@@ -71,6 +71,7 @@ class DurableEngine:
     append, after its commit; whoever listens makes up for what it does not hear from the journal.
     With `batch_seconds` a step is followed by the next ones of its run at once, in the same
     process, until that time is over; their leases are in the transaction that brings them about.
+    With `max_active_runs` a root run waits until fewer run trees than that have something to do.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class DurableEngine:
         lease_seconds: float = 15.0,
         announce: Announce | None = None,
         batch_seconds: float | None = None,
+        max_active_runs: int | None = None,
         clock: Callable[[], float] = time.monotonic,
         hold: Hold = lambda held: nullcontext(),
         leaving: Callable[[], bool] = lambda: False,
@@ -91,6 +93,7 @@ class DurableEngine:
         self._hold = hold
         self._leaving = leaving
         self._batch_seconds = batch_seconds
+        self._max_active_runs = max_active_runs
         self._clock = clock
         self._journal = journal
         self._outbox = outbox
@@ -104,6 +107,7 @@ class DurableEngine:
             runs=self._runs,
             lease_seconds=lease_seconds,
             announce=announce,
+            max_active_runs=max_active_runs,
             patience=patience or Patience(),
         )
         self.external = ExternalCalls(
@@ -116,7 +120,8 @@ class DurableEngine:
         Raises:
             RunStateError: the id belongs to a run with another prompt, agent or tenant.
         """
-        return self.open_run(root_run(place, start, task_id=task_id))
+        held = self._max_active_runs is not None
+        return self.open_run(root_run(place, start, task_id=task_id, held=held))
 
     def open_run(self, new: NewRun) -> Opened:
         """The same for a run that is described already."""
@@ -196,7 +201,13 @@ class DurableEngine:
         if self._journal.run(row.root_run_id).cancel_requested:
             self._recorder.cancel(place_of(row), self.progress(run_id))
         else:
+            if row.status == "queued" and self._max_active_runs is not None:
+                self.admit()
             self._recorder.dispatch(place_of(row), row.agent, self._journal.undispatched(run_id))
+
+    def admit(self) -> None:
+        """Let runs begin that wait for their admission, as far as the limit allows it."""
+        self._recorder.admit()
 
     def cancel(self, run_id: str) -> None:
         """Ask for the end of a run tree; every open run of it is woken to end itself."""

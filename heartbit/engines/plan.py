@@ -261,17 +261,19 @@ def root_run(
     task_id: str,
     priority: int = 0,
     kept: Sequence[Event] = (),
+    held: bool = False,
 ) -> NewRun:
-    """A run that somebody outside of any run asks for.
+    """A run that somebody outside of any run asks for; one that is `held` waits to be admitted.
 
     A fork begins with the `kept` events of the run that its start names, too.
     """
+    steps = first_steps(follow(None, [start, *kept]))
     return NewRun(
         run_id=place.run_id,
         task_id=task_id,
         root_run_id=place.root_run_id,
         start=start,
-        steps=first_steps(follow(None, [start, *kept])),
+        steps=[replace(step, state="held") for step in steps] if held else steps,
         tenant_id=place.tenant_id,
         user_id=place.user_id,
         priority=priority,

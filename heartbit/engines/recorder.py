@@ -54,6 +54,7 @@ class Recorder:
         runs: FoldedRuns,
         lease_seconds: float,
         announce: Announce | None,
+        max_active_runs: int | None,
         patience: Patience,
     ) -> None:
         self._patience = patience
@@ -62,6 +63,7 @@ class Recorder:
         self._runs = runs
         self._lease_seconds = lease_seconds
         self._announce = announce
+        self._max_active_runs = max_active_runs
 
     def record(
         self,
@@ -117,6 +119,12 @@ class Recorder:
             append = Append(run_id=new.run_id, expected=1, events=(new.start,))
             place = RunPlace(run_id=new.run_id, root_run_id=new.root_run_id)
             self._announce(place, Plan(append=append, after=follow(None, [new.start])))
+
+    def admit(self) -> None:
+        """Begin runs that wait for their admission."""
+        for run_id in self._journal.admit(self._max_active_runs):
+            row = self._journal.run(run_id)
+            self.dispatch(place_of(row), row.agent, self._journal.undispatched(run_id))
 
     def cancel(self, place: RunPlace, progress: Progress) -> None:
         """End a run and its sub-runs, whose usage it counts, unless it has ended."""
@@ -263,6 +271,8 @@ class Recorder:
             self._outbox.sub_runs(place.run_id, subs)
         if plan.after.state.ended:
             self._outbox.finished(place.run_id)
+            if place.parent_run_id is None and self._max_active_runs is not None:
+                self.admit()
         elif plan.after.state.ending:
             self.stop_sub_runs(place, plan.after)
 

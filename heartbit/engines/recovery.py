@@ -47,6 +47,7 @@ class Sweep:
         _all(self._unsent, partial(self._journal.unsent_steps, **found, empty_queues=empty))
         _all(self._due, partial(self._journal.due_timers, **found))
         _all(self._engine.publish, partial(self._journal.unpublished, **found))
+        self._engine.admit()
         return True
 
     def _expired(self, step: ExpiredStep) -> None:

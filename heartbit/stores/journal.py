@@ -193,6 +193,14 @@ class Sweeping(Protocol):
     def admit_sweep(self, name: str, *, every_seconds: float) -> bool:
         """Win the right to sweep now: one process of the fleet per `every_seconds`."""
 
+    def admit(self, limit: int | None) -> tuple[str, ...]:
+        """Let runs begin whose steps are `held`, and give their ids: their steps can be sent now.
+
+        The highest priority comes first, then the oldest, as long as fewer than `limit` run trees
+        (None: any number) have something to do; one that only waits for a human has nothing. The
+        time that a run may take begins with its admission.
+        """
+
     def expired_steps(self, *, limit: int, again_seconds: float) -> tuple[ExpiredStep, ...]:
         """Steps whose lease has run out: to be sent again, or to be judged."""
 

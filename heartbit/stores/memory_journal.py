@@ -233,7 +233,7 @@ class InMemoryJournal(MemoryReads, MemorySweeping):
         for step in run.steps:
             self._tables.steps[run.run_id, step.step] = new_step(step, now)
         keep(self._tables, run)
-        if seconds is not None:
+        if seconds is not None and all(step.state != "held" for step in run.steps):
             self._tables.timers[run.run_id, "deadline"] = now + seconds
 
     def _append(self, append: Append) -> Appended:

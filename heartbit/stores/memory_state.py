@@ -89,6 +89,11 @@ class Step:
         return self.state == "pending" or (self.state == "external" and self.new.kind == "tool")
 
     @property
+    def is_active(self) -> bool:
+        """Whether it is to be done or being done, and nobody has to decide about it first."""
+        return self.state == "running" or (self.to_dispatch and self.dispatch_after < NEVER)
+
+    @property
     def queue(self) -> str:
         """Where it is sent to."""
         return SUSPECTS if self.suspicion >= ALONE else self.new.queue

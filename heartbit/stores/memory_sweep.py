@@ -29,6 +29,27 @@ class MemorySweeping:
                 self._tables.sweeps[name] = now
             return admitted
 
+    def admit(self, limit: int | None) -> tuple[str, ...]:
+        """Let runs begin that wait for their admission, and give their ids."""
+        with self._lock:
+            steps, runs = self._tables.steps, self._tables.runs
+            active = {runs[key[0]].new.root_run_id for key, s in steps.items() if s.is_active}
+            held = [runs[key[0]] for key, step in steps.items() if step.state == "held"]
+            held.sort(key=lambda run: (-run.new.priority, run.created_at, run.new.run_id))
+            free = len(held) if limit is None else max(limit - len(active), 0)
+            admitted = tuple(run.new.run_id for run in held[:free])
+            for run_id in admitted:
+                self._begin(run_id)
+            return admitted
+
+    def _begin(self, run_id: str) -> None:
+        now, seconds = self._clock(), self._tables.runs[run_id].new.definition.run_timeout_seconds
+        for key, step in self._tables.steps_of(run_id):
+            if step.state == "held":
+                self._tables.steps[key] = replace(step, state="pending", dispatch_after=now + 1)
+        if seconds is not None:
+            self._tables.timers[run_id, "deadline"] = now + seconds
+
     def expired_steps(self, *, limit: int, again_seconds: float) -> tuple[ExpiredStep, ...]:
         """Steps whose lease has run out: to be sent again, or to be judged."""
         with self._lock:

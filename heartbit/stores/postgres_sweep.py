@@ -21,6 +21,10 @@ class PostgresSweeping:
         """Win the right to sweep now: one process of the fleet per `every_seconds`."""
         return bool(self._database.rows("admit_sweep", name=name, every_seconds=every_seconds))
 
+    def admit(self, limit: int | None) -> tuple[str, ...]:
+        """Let runs begin that wait for their admission, and give their ids."""
+        return tuple(str(run_id) for (run_id,) in self._database.rows("admit", limit=limit))
+
     def expired_steps(self, *, limit: int, again_seconds: float) -> tuple[ExpiredStep, ...]:
         """Steps whose lease has run out: to be sent again, or to be judged."""
         rows = self._database.rows("expired_steps", limit=limit, again_seconds=again_seconds)

@@ -17,7 +17,7 @@ from heartbit.core.messages import Json, ToolCall
 from heartbit.errors import RunNotFound, RunStateError
 
 StepKind = Literal["model", "tool", "sub_run", "summary"]
-StepState = Literal["pending", "running", "external", "done"]
+StepState = Literal["pending", "running", "external", "done", "held"]
 WhyNot = Literal["done", "leased", "in_doubt", "poisoned", "external", "ended", "unknown"]
 Fate = Literal["again", "in_doubt", "poisoned"]
 ENDED: Final = frozenset({"succeeded", "failed", "cancelled"})
@@ -43,8 +43,9 @@ class NewStep:
     before the sweep does. A step that is not `repeatable` is in doubt when its worker is lost.
 
     With state `running` the step is begun by the caller at once, as attempt 1, and needs `owner`
-    and `lease_seconds`. An `external` one of kind `tool` is sent like a pending one, but never
-    claimed: its outcome is appended as that of attempt 0.
+    and `lease_seconds`. A `held` one waits for the admission of its run. An `external` one of kind
+    `tool` is sent like a pending one, but never claimed: its outcome is appended as that of
+    attempt 0.
     """
 
     step: str

@@ -223,6 +223,10 @@ on conflict (name) do update set at = excluded.at
  where s.at <= heartbit_now() - make_interval(secs => %(every_seconds)s)
 returning name
 
+-- admit --
+-- Let runs begin that wait for their admission.
+select heartbit_admit_v1(%(limit)s)
+
 -- expired_steps --
 -- Steps whose lease has run out: made ready to be sent again, or left to a verdict.
 with lost as (
