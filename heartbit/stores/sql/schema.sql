@@ -134,7 +134,6 @@ create index steps_to_dispatch on steps (dispatch_after)
     where state = 'pending' or state = 'external' and kind = 'tool';
 create index steps_leased on steps (lease_expires_at) where state = 'running';
 create index steps_held on steps (run_id) where state = 'held';
-create index steps_held on steps (run_id) where state = 'held';
 
 -- A question about calls: decided_at without decisions means that its run has ended meanwhile.
 create table approvals (
@@ -564,44 +563,6 @@ begin
     return coalesce(
         v_found, json_build_object('claimed', false, 'why', 'unknown', 'events', '[]'::json)
     );
-end
-$$;
-
--- Let runs begin that were opened to wait for that: the highest priority first, then the oldest, while
--- fewer than `p_limit` trees (null: no limit) have something to do. A tree that waits for a human has
--- nothing to do. A run's time begins now. Gives the ids of the runs, whose steps can be sent.
-create function heartbit_admit_v1(p_limit integer)
-returns setof uuid language plpgsql as $$
-declare
-    v_free integer;
-    v_run runs;
-begin
-    if not exists (select from steps where state = 'held') then
-        return;
-    end if;
-    -- One at a time, or each would take the same free places; the next statement sees what is taken.
-    perform pg_advisory_xact_lock(hashtextextended('heartbit.admission', 0));
-    select p_limit - count(distinct runs.root_run_id) into v_free
-      from steps join runs on runs.id = steps.run_id
-     where steps.state = 'running'
-        or (steps.state = 'pending' or steps.state = 'external' and steps.kind = 'tool')
-           and steps.dispatch_after < 'infinity';
-    for v_run in select runs.* from runs join steps on steps.run_id = runs.id
-                  where steps.state = 'held'
-                  order by priority desc, created_at, runs.id
-                  limit case when p_limit is not null then greatest(v_free, 0) end
-                    for update of runs skip locked loop
-        update steps set state = 'pending', dispatch_after = heartbit_in_seconds(1)
-         where run_id = v_run.id and state = 'held';
-        continue when not found;
-        if v_run.deadline_at is not null then
-            update runs set deadline_at = heartbit_now() + (v_run.deadline_at - v_run.created_at)
-             where id = v_run.id;
-            insert into timers (run_id, what, wake_at)
-            select id, 'deadline', deadline_at from runs where id = v_run.id;
-        end if;
-        return next v_run.id;
-    end loop;
 end
 $$;
 
