@@ -130,7 +130,8 @@ def test_a_function_that_was_never_decorated_is_an_at_most_once_tool() -> None:
         ("shop_for_tests.tools:lookup", "it is a Celery task; write celery:billing.lookup."),
         (
             "celery:billing.lookup",
-            "Celery tasks cannot be tools yet; call it in a Python function and list that.",
+            "Celery tasks are tools of durable runs only, because somebody has to wait for their "
+            "answers; start the run with `heartbit submit`.",
         ),
     ],
 )
