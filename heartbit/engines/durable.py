@@ -36,9 +36,17 @@ from heartbit.engines.external import ExternalCalls
 from heartbit.engines.folded import FoldedRuns
 from heartbit.engines.leases import Held
 from heartbit.engines.patience import Patience
-from heartbit.engines.plan import TOOL_QUEUE, Keeper, Plan, RunPlace, external_task, root_run
+from heartbit.engines.plan import (
+    TOOL_QUEUE,
+    Keeper,
+    Plan,
+    RunPlace,
+    external_task,
+    place_of,
+    root_run,
+)
 from heartbit.engines.ports import Announce, Outbox, Work
-from heartbit.engines.recorder import Recorder, dispatch_of, place_of
+from heartbit.engines.recorder import Recorder, dispatch_of
 from heartbit.errors import (
     BoardConflict,
     ConfigError,
@@ -331,7 +339,7 @@ class DurableEngine:
         return self._runs.progress(run_id)
 
     def _place(self, run_id: str) -> RunPlace:
-        return place_of(self._journal.run(run_id))
+        return self._runs.place(run_id)
 
 
 def _may_begin_again(progress: Progress, step: str) -> bool:

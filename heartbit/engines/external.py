@@ -23,7 +23,7 @@ from heartbit.engines.plan import (
     is_repeatable,
 )
 from heartbit.engines.ports import Outbox
-from heartbit.engines.recorder import Recorder, external_call, place_of
+from heartbit.engines.recorder import Recorder, external_call
 from heartbit.errors import RunNotFound
 from heartbit.stores.journal import Journal
 from heartbit.stores.records import UnsentStep
@@ -53,10 +53,10 @@ class ExternalCalls:
         Raises:
             RunNotFound: there is no such run, or this step of it called no such task.
         """
-        row, progress = self._journal.run(run_id), self._runs.progress(run_id)
+        place, progress = self._runs.place(run_id), self._runs.progress(run_id)
         content = truncate(content, progress.state.definition.max_tool_output_bytes)
         event = ToolReturned(step=step, content=content, is_error=is_error)
-        place, command = place_of(row), _waiting(progress, step)
+        command = _waiting(progress, step)
         if command is None or attempt != _attempt(progress.state, step):
             if self._is_news(run_id, event):
                 self._recorder.note_late(place, step, event)
@@ -109,13 +109,13 @@ class ExternalCalls:
         event: Event = ToolReturned(step=step, content=told, is_error=True)
         if not is_repeatable(spec):
             event = doubt(state, command, told)
-        place, attempt = place_of(self._journal.run(run_id)), _attempt(state, step)
+        place, attempt = self._runs.place(run_id), _attempt(state, step)
         self._recorder.record(place, progress, event, step=step, attempt=attempt, keep_late=False)
         self._recorder.abandon(run_id, state, [command])
 
     def _send(self, run_id: str, progress: Progress, command: CallTool) -> None:
-        row = self._journal.run(run_id)
-        self._recorder.send(place_of(row), progress, [(command.step, command.spec.queue or "")])
+        queue = command.spec.queue or ""
+        self._recorder.send(self._runs.place(run_id), progress, [(command.step, queue)])
 
     def _is_news(self, run_id: str, event: ToolReturned) -> bool:
         """Whether the journal does not have this answer yet, nor an end that wants none.

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from threading import Lock
 
 from heartbit.core.run import Progress, follow
+from heartbit.engines.plan import RunPlace, place_of
 from heartbit.stores.journal import RunReads
 
 CACHED_RUNS = 512
@@ -20,6 +21,7 @@ class FoldedRuns:
     def __init__(self, journal: RunReads) -> None:
         self._journal = journal
         self._runs: OrderedDict[str, Progress] = OrderedDict()
+        self._places: OrderedDict[str, RunPlace] = OrderedDict()
         self._lock = Lock()
 
     def known(self, run_id: str) -> Progress | None:
@@ -45,3 +47,19 @@ class FoldedRuns:
         progress = follow(known, self._journal.events(run_id, known.seq if known else 0))
         self.keep(run_id, progress)
         return progress
+
+    def place(self, run_id: str) -> RunPlace:
+        """Where a run belongs.
+
+        Raises:
+            RunNotFound: there is no such run.
+        """
+        with self._lock:
+            known = self._places.get(run_id)
+        if known is None:
+            known = place_of(self._journal.run(run_id))
+            with self._lock:
+                self._places[run_id] = known
+                if len(self._places) > CACHED_RUNS:
+                    self._places.popitem(last=False)
+        return known

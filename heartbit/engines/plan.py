@@ -30,6 +30,7 @@ from heartbit.core.tools import ToolSpec
 from heartbit.engines.ids import sub_run_id
 from heartbit.engines.perform import settle
 from heartbit.stores.journal import Append, Change, NewApproval, NewRun, NewStep
+from heartbit.stores.records import RunRow, StepState
 
 START_QUEUE = "heartbit.start"
 MODEL_QUEUE = "heartbit.llm"
@@ -62,6 +63,18 @@ class RunPlace:
     user_id: str | None = None
 
 
+def place_of(row: RunRow) -> RunPlace:
+    """Where a stored run belongs, which never changes."""
+    return RunPlace(
+        run_id=row.run_id,
+        root_run_id=row.root_run_id,
+        parent_run_id=row.parent_run_id,
+        step_in_parent=row.step_in_parent,
+        tenant_id=row.tenant_id,
+        user_id=row.user_id,
+    )
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Keeper:
     """A process that begins the steps which an outcome brings about, under leases of its own."""
@@ -88,11 +101,13 @@ def plan_outcome(
     verdict: bool = False,
     board: Sequence[BlackboardWrite] = (),
     keeper: Keeper | None = None,
+    again_seconds: float | None = None,
 ) -> Plan:
     """What `event`, the outcome of `step`, brings about; `board` is what the step itself wrote.
 
     A `verdict` is somebody else's decision about a step whose lease has expired. If the event asks
     a human, the step gets no outcome yet, but is parked. A `keeper` begins the next steps itself.
+    What it does not keep is to be sent after the commit; the sweep does so `again_seconds` later.
     """
     events: list[Event] = []
     writes = list(board)
@@ -114,7 +129,10 @@ def plan_outcome(
             attempt=attempt,
             verdict=verdict,
             park=step is not None and isinstance(event, ApprovalRequested),
-            steps=_steps(opened, keeper, from_sub_run=event.type == "sub_run_finished"),
+            steps=[
+                _sent(each, again_seconds)
+                for each in _steps(opened, keeper, from_sub_run=event.type == "sub_run_finished")
+            ],
             board=writes,
             approval=_approval(events, after.state),
             timers=_timers(event, after.state) | _answers(opened, after.state),
@@ -237,6 +255,23 @@ def _step(command: Command, delay: float) -> NewStep | None:
             return NewStep(step=command.step, kind="sub_run", queue=CONTROL_QUEUE, state="external")
         case _:
             return None
+
+
+def _sent(step: NewStep, again_seconds: float | None) -> NewStep:
+    """A step that is sent after the commit; one with a delay is somebody else's to send.
+
+    A message to somebody else's worker may have to be sent once at most: that it is sent is written
+    down apart, so that one that was not sent at all is known.
+    """
+    return replace(step, again_seconds=again_seconds) if is_due(step, "pending") else step
+
+
+def is_due(step: NewStep, state: StepState) -> bool:
+    """Whether a step in this state is to be sent at once.
+
+    With a delay that is somebody else's to do: the body of a chord's, and then the sweep's.
+    """
+    return step.state == state and is_sent(step) and not step.delay
 
 
 def is_sent(step: NewStep) -> bool:

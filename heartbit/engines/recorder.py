@@ -31,13 +31,14 @@ from heartbit.engines.plan import (
     RunPlace,
     external_task,
     has_sub_runs,
-    is_sent,
+    is_due,
+    place_of,
     plan_outcome,
 )
 from heartbit.engines.ports import Announce, Dispatch, ExternalCall, Outbox
 from heartbit.errors import JournalUnavailable, LeaseLost
 from heartbit.stores.journal import Journal, Transaction
-from heartbit.stores.records import Append, Appended, NewRun, RunRow
+from heartbit.stores.records import Append, Appended, NewRun
 
 _Written = tuple[RunPlace, Plan]
 _logger = logging.getLogger("heartbit.engine")
@@ -94,6 +95,7 @@ class Recorder:
                 verdict=verdict,
                 board=board,
                 keeper=keeper,
+                again_seconds=self._lease_seconds,
             )
             try:
                 appended, written = self._offer(place, plan)
@@ -137,7 +139,7 @@ class Recorder:
         for step, command in progress.commands.items():
             if isinstance(command, StartSubRun):
                 child = sub_run_id(place.run_id, step)
-                self.cancel(place_of(self._journal.run(child)), self._runs.progress(child))
+                self.cancel(self._runs.place(child), self._runs.progress(child))
 
     def without_sub_runs(self, place: RunPlace, progress: Progress) -> Progress:
         """The run once its sub-runs have ended, also those that come after one another."""
@@ -240,7 +242,9 @@ class Recorder:
         progress = follow(known, transaction.events(parent_id, known.seq if known else 0))
         place = place_of(transaction.run(parent_id))
         while not progress.state.ended and step in progress.commands:
-            plan = plan_outcome(place, progress, event, step=step, attempt=0)
+            plan = plan_outcome(
+                place, progress, event, step=step, attempt=0, again_seconds=self._lease_seconds
+            )
             appended = transaction.append(plan.append)
             if appended.ok:
                 return [(place, plan)]
@@ -262,10 +266,14 @@ class Recorder:
             )
 
     def _send(self, place: RunPlace, plan: Plan) -> None:
-        agent = plan.after.state.definition.name
-        # A step with a delay is somebody else's to send: the body of a chord, and then the sweep.
-        sent = [s.step for s in plan.append.steps if is_sent(s) and not s.delay]
-        self.dispatch(place, agent, sent, plan.after)
+        new = plan.append.steps
+        if pending := [(s.step, s.queue) for s in new if is_due(s, "pending")]:
+            self.send(place, plan.after, pending)
+        agent, external = (
+            plan.after.state.definition.name,
+            [s for s in new if is_due(s, "external")],
+        )
+        self.dispatch(place, agent, [s.step for s in external], plan.after)
         subs = [run.run_id for run in plan.append.runs]
         if subs:
             self._outbox.sub_runs(place.run_id, subs)
@@ -312,18 +320,6 @@ def dispatch_of(place: RunPlace, agent: str, step: str, queue: str, tool: str = 
         root_run_id=place.root_run_id,
         agent=agent,
         tool=tool,
-    )
-
-
-def place_of(row: RunRow) -> RunPlace:
-    """Where a stored run belongs."""
-    return RunPlace(
-        run_id=row.run_id,
-        root_run_id=row.root_run_id,
-        parent_run_id=row.parent_run_id,
-        step_in_parent=row.step_in_parent,
-        tenant_id=row.tenant_id,
-        user_id=row.user_id,
     )
 
 

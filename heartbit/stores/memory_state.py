@@ -223,7 +223,7 @@ class Tables:
 def new_step(new: NewStep, now: float) -> Step:
     """The row of a step that is appended."""
     begun = new.state == "running"
-    return Step(
+    step = Step(
         new=new,
         state=new.state,
         attempt=1 if begun else 0,
@@ -231,6 +231,7 @@ def new_step(new: NewStep, now: float) -> Step:
         lease_expires_at=NEVER if new.lease_seconds is None else now + new.lease_seconds,
         dispatch_after=now if begun else now + max(new.delay, 1.0),
     )
+    return step if new.again_seconds is None else step.sent_again(now, new.again_seconds)
 
 
 def moment(seconds: float) -> datetime:

@@ -45,7 +45,8 @@ class NewStep:
     With state `running` the step is begun by the caller at once, as attempt 1, and needs `owner`
     and `lease_seconds`. A `held` one waits for the admission of its run. An `external` one of kind
     `tool` is sent like a pending one, but never claimed: its outcome is appended as that of
-    attempt 0.
+    attempt 0. With `again_seconds` whoever appends the step sends it after the commit, and nobody
+    else does before that time is over.
     """
 
     step: str
@@ -56,6 +57,7 @@ class NewStep:
     delay: float = 0.0
     owner: str | None = None
     lease_seconds: float | None = None
+    again_seconds: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

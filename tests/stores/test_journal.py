@@ -437,6 +437,22 @@ def test_the_sweep_leaves_new_steps_to_who_appended_them_for_a_moment(stage: Sta
     assert ["1/tool/0"] == stage.unsent()
 
 
+def test_a_step_that_its_appender_sends_is_nobody_elses_to_send_for_a_while(stage: Stage) -> None:
+    """Written down with the append, as if it had been taken right after it."""
+    run_id = stage.open()
+    stage.claim(run_id)
+    sent = replace(model("2/model"), again_seconds=AGAIN)
+    stage.append(run_id, replied(), step="1/model", attempt=1, steps=[sent])
+    assert () == stage.journal.undispatched(run_id)
+    assert () == stage.journal.take_dispatch(run_id, ["2/model"])
+    stage.advance(AGAIN - 1)
+    assert [] == stage.unsent()
+    stage.advance(2)
+    assert ["2/model"] == stage.unsent()
+    stage.advance(AGAIN + 1)
+    assert [] == stage.unsent()
+
+
 def test_a_step_that_nobody_claims_is_sent_again_twice_as_late_each_time(stage: Stage) -> None:
     run_id = stage.open()
     stage.journal.take_dispatch(run_id, ["1/model"], again_seconds=AGAIN)

@@ -306,14 +306,19 @@ begin
     select p_run_id, p_from + (n - 1)::integer, step, type, p_v, payload
       from unnest(p_event_steps, p_types, p_payloads) with ordinality as e(step, type, payload, n);
     if json_array_length(p_steps) > 0 then
-        insert into steps (run_id, step, kind, queue, repeatable, state, dispatch_after, attempt,
-                           lease_owner, lease_expires_at)
+        insert into steps (run_id, step, kind, queue, repeatable, state, attempt, lease_owner,
+                           lease_expires_at, dispatched_at, dispatch_count, dispatch_after)
         select p_run_id, step, kind, queue, repeatable, state,
-               heartbit_in_seconds(case state when 'running' then 0 else greatest(delay, 1) end),
                case state when 'running' then 1 else 0 end,
-               owner, heartbit_in_seconds(lease_seconds)
+               owner, heartbit_in_seconds(lease_seconds),
+               case when again_seconds is not null then heartbit_now() end,
+               case when again_seconds is not null then 1 else 0 end,
+               case when again_seconds is not null then heartbit_again_v1(again_seconds, 0)
+                    when state = 'running' then heartbit_now()
+                    else heartbit_in_seconds(greatest(delay, 1)) end
           from json_to_recordset(p_steps) as s(step text, kind text, queue text,
-               repeatable boolean, state text, delay float, owner text, lease_seconds float);
+               repeatable boolean, state text, delay float, owner text, lease_seconds float,
+               again_seconds float);
     end if;
 end
 $$;
@@ -325,8 +330,9 @@ $$;
 -- somebody else's decision about a step that is in doubt. `p_park` leaves such a step without an
 -- outcome: it waits for somebody, and its attempt holds it no more.
 -- `p_event_steps`, `p_types`, `p_payloads` are the events, column by column, all of version `p_v`.
--- `p_steps` is a list of {step, kind, queue, repeatable, state, delay, owner, lease_seconds}; the
--- board's writes come as columns, too. `p_runs`, `p_definitions`, `p_starts` and `p_run_steps` are
+-- `p_steps` is a list of {step, kind, queue, repeatable, state, delay, owner, lease_seconds,
+-- again_seconds}; one with the last of these is sent by the caller after the commit. The board's
+-- writes come as columns, too. `p_runs`, `p_definitions`, `p_starts` and `p_run_steps` are
 -- sub-runs to open, for the same tenant and user. `p_approval` is {step, agent, calls_hash,
 -- expires_seconds}; `p_timers` a list of {what, seconds}; `p_clear` names timers.
 --
