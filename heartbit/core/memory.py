@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from heapq import nsmallest
 from typing import Final, Literal
 
 from heartbit.core.ranking import DECIMALS
@@ -83,12 +84,26 @@ class MemoryQuery:
     max_confidentiality: Confidentiality = "restricted"
     limit: int = 10
 
+    def covers(self, namespace: Namespace) -> bool:
+        """Whether it asks for memories of this namespace."""
+        whose = (namespace.tenant_id, namespace.user_id)
+        return whose == (self.tenant_id, self.user_id) and self.agent in (None, namespace.agent)
+
+    @property
+    def is_selective(self) -> bool:
+        """Whether anything but the namespace decides."""
+        return bool(
+            self.category is not None
+            or self.tags
+            or self.memory_type is not None
+            or self.min_strength > 0
+            or self.max_confidentiality != CONFIDENTIALITY[-1]
+        )
+
     def admits(self, memory: Memory, now: datetime) -> bool:
-        """Whether an entry is inside all of the filters."""
-        where = memory.namespace
+        """Whether a memory is inside all of the filters."""
         return (
-            (where.tenant_id, where.user_id) == (self.tenant_id, self.user_id)
-            and self.agent in (None, where.agent)
+            self.covers(memory.namespace)
             and self.category in (None, memory.category)
             and self.memory_type in (None, memory.memory_type)
             and (not self.tags or not set(self.tags).isdisjoint(memory.tags))
@@ -155,16 +170,15 @@ def best(
     limit: int,
 ) -> list[Recalled]:
     """Memories by their scores, the best first, `limit` at most (0: all)."""
-    found = [
-        Recalled(
-            memory=each,
-            score=score(each, relevance.get(each.id, 0.0), now, weights),
-            relevance=round(relevance.get(each.id, 0.0), DECIMALS),
-        )
+    scored = [
+        (-score(each, relevance.get(each.id, 0.0), now, weights), each.id, each)
         for each in memories
     ]
-    found.sort(key=lambda one: (-one.score, one.memory.id))
-    return found[:limit] if limit else found
+    first = nsmallest(limit, scored) if limit else sorted(scored)
+    return [
+        Recalled(memory=each, score=-worth, relevance=round(relevance.get(id_, 0.0), DECIMALS))
+        for worth, id_, each in first
+    ]
 
 
 def linked(kept: Sequence[Recalled]) -> dict[str, float]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import mul
 
 K1 = 1.2
 B = 0.75
@@ -87,4 +88,4 @@ def normalised(scores: Mapping[str, float]) -> dict[str, float]:
 
 
 def _dot(one: Sequence[float], other: Sequence[float]) -> float:
-    return math.fsum(a * b for a, b in zip(one, other, strict=True))
+    return sum(map(mul, one, other))

@@ -5,7 +5,7 @@ All state is behind one lock; what is handed out is immutable.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -19,6 +19,7 @@ from heartbit.core.memory import (
     Recalled,
     Weights,
     best,
+    linked,
     reinforced,
     strength_at,
     with_linked,
@@ -28,8 +29,6 @@ from heartbit.core.terms import terms
 from heartbit.errors import MemoryStoreError
 from heartbit.stores.memories.base import Embedding, NewMemory
 from heartbit.stores.memories.entries import consolidated, indexed, new_memory, relinked
-
-_Key = tuple[str | None, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +41,33 @@ class _Kept:
     embedding: Embedding | None
 
 
+class _Space:
+    """The memories of one namespace, and which of them hold a term."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, _Kept] = {}
+        self.holding: defaultdict[str, set[str]] = defaultdict(set)
+
+    def put(self, kept: _Kept) -> None:
+        self.drop(kept.memory.id)
+        self.kept[kept.memory.id] = kept
+        for term in kept.counts:
+            self.holding[term].add(kept.memory.id)
+
+    def drop(self, id_: str) -> None:
+        if (old := self.kept.pop(id_, None)) is not None:
+            for term in old.counts:
+                self.holding[term].discard(id_)
+
+
 class InMemoryMemories:
     """A memory store without a database. `clock` says what time it is, in UTC."""
 
     def __init__(self, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._clock = clock
         self._lock = Lock()
-        self._kept: dict[_Key, _Kept] = {}
+        self._spaces: dict[Namespace, _Space] = {}
+        self._places: dict[tuple[str | None, str], Namespace] = {}
 
     def bound_to(self, connection: Any) -> Self:
         """The same store: it has no transactions."""
@@ -70,15 +89,16 @@ class InMemoryMemories:
         """As `MemoryStore.recall`."""
         now, by = self._clock(), weights or Weights()
         with self._lock:
-            inside = [each for each in self._kept.values() if query.admits(each.memory, now)]
-            memories = [each.memory for each in inside]
+            spaces = [space for where, space in self._spaces.items() if query.covers(where)]
+            inside = _inside(spaces, query, now)
             if query.text.strip():
-                found = _relevance(inside, query.text, embedding)
-                matches = [each for each in memories if each.id in found]
+                found = _relevance(spaces, inside, query.text, embedding)
+                matches = [inside[each].memory for each in found]
                 kept = best(matches, found, now, by, query.limit)
-                recalled = with_linked(kept, memories, now, by, query.limit)
+                others = [inside[each].memory for each in linked(kept) if each in inside]
+                recalled = with_linked(kept, others, now, by, query.limit)
             else:
-                recalled = best(memories, {}, now, by, query.limit)
+                recalled = best((x.memory for x in inside.values()), {}, now, by, query.limit)
             if reinforce:
                 self._reinforce([each.memory for each in recalled], now)
         return recalled
@@ -152,7 +172,7 @@ class InMemoryMemories:
         with self._lock:
             faded = [
                 each.memory
-                for each in self._kept.values()
+                for each in self._all()
                 if namespace in (None, each.memory.namespace)
                 and each.memory.created_at < before
                 and strength_at(each.memory, now) < min_strength
@@ -168,7 +188,7 @@ class InMemoryMemories:
         query = MemoryQuery(tenant_id=tenant_id, user_id=user_id, agent=agent)
         now = self._clock()
         with self._lock:
-            found = [x.memory for x in self._kept.values() if query.admits(x.memory, now)]
+            found = [x.memory for x in self._all() if query.admits(x.memory, now)]
         return iter(sorted(found, key=lambda memory: memory.id))
 
     def without_embedding(self, model: str, *, limit: int) -> list[Memory]:
@@ -176,7 +196,7 @@ class InMemoryMemories:
         with self._lock:
             found = [
                 each.memory
-                for each in self._kept.values()
+                for each in self._all()
                 if each.embedding is None or each.embedding.model != model
             ]
         return sorted(found, key=lambda memory: memory.id)[:limit]
@@ -195,14 +215,15 @@ class InMemoryMemories:
     def close(self) -> None:
         """There is nothing to let go of."""
 
+    def _all(self) -> Iterator[_Kept]:
+        return (kept for space in self._spaces.values() for kept in space.kept.values())
+
     def _store(self, new: NewMemory, embedding: Embedding | None) -> None:
-        key = (new.namespace.tenant_id, new.id)
-        old = self._kept.get(key)
-        if old is not None and old.memory.namespace != new.namespace:
+        where = self._places.setdefault((new.namespace.tenant_id, new.id), new.namespace)
+        if where != new.namespace:
             raise MemoryStoreError(f"The id {new.id} belongs to a memory of somebody else.")
-        now = self._clock()
-        memory = new_memory(new, now)
-        if old is not None:
+        memory = new_memory(new, self._clock())
+        if (old := self._find(where, new.id)) is not None:
             memory = replace(
                 memory,
                 created_at=old.memory.created_at,
@@ -213,65 +234,75 @@ class InMemoryMemories:
 
     def _put(self, memory: Memory, embedding: Embedding | None) -> None:
         counts = indexed(memory)
-        key = (memory.namespace.tenant_id, memory.id)
-        self._kept[key] = _Kept(memory, counts, sum(counts.values()), embedding)
+        space = self._spaces.setdefault(memory.namespace, _Space())
+        space.put(_Kept(memory, counts, sum(counts.values()), embedding))
 
     def _find(self, namespace: Namespace, id_: str) -> _Kept | None:
-        kept = self._kept.get((namespace.tenant_id, id_))
-        return kept if kept is not None and kept.memory.namespace == namespace else None
+        space = self._spaces.get(namespace)
+        return space.kept.get(id_) if space else None
 
     def _relate(self, kept: _Kept, other: str) -> None:
         ids = tuple(dict.fromkeys([*kept.memory.related_ids, other]))
-        self._change(kept, replace(kept.memory, related_ids=ids))
+        self._change(replace(kept.memory, related_ids=ids))
 
-    def _change(self, kept: _Kept, memory: Memory) -> None:
+    def _change(self, memory: Memory) -> None:
         """What a memory is found by stays as it is."""
-        self._kept[memory.namespace.tenant_id, memory.id] = replace(kept, memory=memory)
+        kept = self._spaces[memory.namespace].kept
+        kept[memory.id] = replace(kept[memory.id], memory=memory)
 
     def _reinforce(self, memories: Iterable[Memory], now: datetime) -> None:
         for memory in memories:
             self._change(
-                self._kept[memory.namespace.tenant_id, memory.id],
                 replace(
                     memory,
                     strength=reinforced(memory, now),
                     access_count=memory.access_count + 1,
                     last_accessed=now,
-                ),
+                )
             )
 
     def _delete(self, tenant_id: str | None, ids: set[str], instead: str | None = None) -> None:
         for id_ in ids:
-            del self._kept[tenant_id, id_]
-        for kept in list(self._kept.values()):
+            self._spaces[self._places.pop((tenant_id, id_))].drop(id_)
+        for kept in list(self._all()):
             memory = kept.memory
             if memory.namespace.tenant_id == tenant_id and not ids.isdisjoint(memory.related_ids):
                 links = relinked(memory.id, memory.related_ids, ids, instead)
-                self._change(kept, replace(memory, related_ids=links))
+                self._change(replace(memory, related_ids=links))
 
 
-def _relevance(inside: Sequence[_Kept], text: str, embedding: Embedding | None) -> dict[str, float]:
+def _inside(spaces: Iterable[_Space], query: MemoryQuery, now: datetime) -> dict[str, _Kept]:
+    """All memories that the filters admit, by id."""
+    found = {id_: kept for space in spaces for id_, kept in space.kept.items()}
+    if not query.is_selective:
+        return found
+    return {id_: kept for id_, kept in found.items() if query.admits(kept.memory, now)}
+
+
+def _relevance(
+    spaces: Iterable[_Space], inside: Mapping[str, _Kept], text: str, embedding: Embedding | None
+) -> dict[str, float]:
     """How much memories have to do with a query, by words and by meaning."""
     query = tuple(dict.fromkeys(terms(text)))
-    corpus = _corpus(inside, query)
-    by_words = {x.memory.id: bm25(query, x.counts, x.length, corpus) for x in inside}
+    holding = {
+        term: [id_ for space in spaces for id_ in space.holding.get(term, ()) if id_ in inside]
+        for term in query
+    }
+    corpus = Corpus(
+        count=len(inside),
+        average_length=sum(x.length for x in inside.values()) / max(len(inside), 1),
+        frequencies={term: len(found) for term, found in holding.items()},
+    )
+    by_words = {
+        id_: bm25(query, inside[id_].counts, inside[id_].length, corpus)
+        for id_ in {id_ for found in holding.values() for id_ in found}
+    }
     by_meaning = {
-        x.memory.id: cosine(x.embedding.vector, embedding.vector)
-        for x in inside
+        id_: cosine(x.embedding.vector, embedding.vector)
+        for id_, x in inside.items()
         if embedding is not None
         and x.embedding is not None
         and x.embedding.model == embedding.model
+        and len(x.embedding.vector) == len(embedding.vector)
     }
     return relevance(by_words, by_meaning)
-
-
-def _corpus(inside: Sequence[_Kept], query: Sequence[str]) -> Corpus:
-    frequencies: Counter[str] = Counter()
-    for each in inside:
-        frequencies.update(term for term in query if term in each.counts)
-    total = sum(each.length for each in inside)
-    return Corpus(
-        count=len(inside),
-        average_length=total / len(inside) if inside else 0.0,
-        frequencies=frequencies,
-    )
