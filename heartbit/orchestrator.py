@@ -17,6 +17,7 @@ from heartbit.core.agent import AgentDefinition, DispatchMode, PermissionRule
 from heartbit.core.delegation import ORCHESTRATOR_PROMPT
 from heartbit.core.events import RunRouted, RunStarted
 from heartbit.core.messages import Json
+from heartbit.core.owner import NOBODY, Owner
 from heartbit.core.result import RunOutput
 from heartbit.core.routing import ORCHESTRATOR, Routing, RoutingMode, route
 from heartbit.core.tools import ToolSpec
@@ -142,14 +143,19 @@ class Orchestrator:
 
     @asynccontextmanager
     async def opened(
-        self, prompt: Any, *, run_id: str | None = None, agent: str | None = None
+        self,
+        prompt: Any,
+        *,
+        run_id: str | None = None,
+        agent: str | None = None,
+        owner: Owner = NOBODY,
     ) -> AsyncIterator[StandaloneRun]:
         """A run that is ready to be driven, for those who watch it or may stop it on its way."""
         async with self._connected() as connections:
             resolved = await self._resolve(connections, agent)
             _check_standalone(resolved.tools)
             yield StandaloneRun(
-                self._world(resolved.tools),
+                self._world(resolved.tools, owner),
                 RunStarted(prompt=as_prompt(prompt), definition=resolved.definition),
                 run_id=run_id,
                 routed=resolved.routed,
@@ -267,7 +273,7 @@ class Orchestrator:
             **settled_limits(self._limits, self._limits, is_root=True),  # type: ignore[arg-type]
         )
 
-    def _world(self, executables: Mapping[str, Tool]) -> World:
+    def _world(self, executables: Mapping[str, Tool], owner: Owner) -> World:
         return World(
             providers=self.providers,
             tools=executables,
@@ -275,6 +281,7 @@ class Orchestrator:
             approver=self._approver,
             on_event=self._on_event,
             on_text=self._on_text,
+            owner=owner,
         )
 
 

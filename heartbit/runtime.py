@@ -21,6 +21,7 @@ import redis
 from heartbit.config import Config, find_config, load
 from heartbit.core.commands import CallTool, Command
 from heartbit.core.events import Event
+from heartbit.core.owner import NOBODY, Owner
 from heartbit.core.result import RunOutput
 from heartbit.core.state import RunState
 from heartbit.core.stream import RunIdentity
@@ -102,9 +103,11 @@ class Runtime:
         self._tools |= resolved.tools
         return resolved
 
-    def run_here(self, prompt: Any, agent: str | None, run_id: str) -> RunOutput:
+    def run_here(
+        self, prompt: Any, agent: str | None, run_id: str, owner: Owner = NOBODY
+    ) -> RunOutput:
         """Run to the end in this process, without the journal."""
-        return self._loop.run(_run_standalone(self._orchestrator, prompt, agent, run_id))
+        return self._loop.run(_run_standalone(self._orchestrator, prompt, agent, run_id, owner))
 
     def close(self) -> None:
         """Close all connections of this process."""
@@ -199,27 +202,29 @@ async def _never(command: object) -> Event | None:
 
 
 async def _run_standalone(
-    orchestrator: Orchestrator, prompt: Any, agent: str | None, run_id: str
+    orchestrator: Orchestrator, prompt: Any, agent: str | None, run_id: str, owner: Owner
 ) -> RunOutput:
-    async with orchestrator.opened(prompt, run_id=run_id, agent=agent) as run:
+    async with orchestrator.opened(prompt, run_id=run_id, agent=agent, owner=owner) as run:
         await run.drive()
     return run.output
 
 
-async def _run_once(config: Config, prompt: Any, agent: str | None, run_id: str) -> RunOutput:
+async def _run_once(
+    config: Config, prompt: Any, agent: str | None, run_id: str, owner: Owner
+) -> RunOutput:
     async with open_orchestrator(config) as orchestrator:
-        return await _run_standalone(orchestrator, prompt, agent, run_id)
+        return await _run_standalone(orchestrator, prompt, agent, run_id, owner)
 
 
-def run_here(prompt: Any, agent: str | None, run_id: str) -> RunOutput:
+def run_here(prompt: Any, agent: str | None, run_id: str, owner: Owner = NOBODY) -> RunOutput:
     """Run to the end in this process: no broker, no database, no other process.
 
     Raises:
         ConfigError: there is no such agent, or a tool cannot be had.
     """
     if made := current():
-        return made.run_here(prompt, agent, run_id)
-    return background_loop().run(_run_once(load_config(), prompt, agent, run_id))
+        return made.run_here(prompt, agent, run_id, owner)
+    return background_loop().run(_run_once(load_config(), prompt, agent, run_id, owner))
 
 
 def database_url(config: Config) -> str:

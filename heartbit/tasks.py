@@ -24,6 +24,7 @@ from heartbit import worker
 from heartbit.apps import SUSPECT_QUEUE, ensure_app, install
 from heartbit.core.events import RunStarted
 from heartbit.core.messages import Json
+from heartbit.core.owner import Owner
 from heartbit.engines.ids import run_id_of_task
 from heartbit.engines.plan import RunPlace
 from heartbit.engines.ports import Answer
@@ -198,7 +199,14 @@ def _task(name: str, **options: Any) -> Callable[[Callable[..., Any]], Any]:
 
 @_task(RUN_AGENT, base=PublicTask, bind=True, ignore_result=False, max_retries=None)
 def run_agent(
-    self: Task[Any, Any], prompt: Any, *, agent: str | None = None, sub_run: bool = False
+    self: Task[Any, Any],
+    prompt: Any,
+    *,
+    agent: str | None = None,
+    tenant_id: str | None = None,
+    user_id: str | None = None,
+    priority: int = 0,
+    sub_run: bool = False,
 ) -> Json:
     """Run an agent on a prompt; the result is that of the run, whenever it ends.
 
@@ -208,18 +216,23 @@ def run_agent(
     Args:
         prompt: what to do; anything but text is given to the agent as JSON.
         agent: the agent's name; by default whom the routing chooses.
+        tenant_id: whose run it is; tools are told, and callers of other tenants do not see it.
+        user_id: for which of the tenant's users; tools are told.
+        priority: of the run, not of the message: the highest comes first where runs wait for their
+            admission.
         sub_run: the run was opened by its parent already (heartbit's own).
     """
     request = self.request
+    owner = Owner(tenant_id=tenant_id, user_id=user_id, priority=priority)
     task_id = str(request.id or uuid.uuid4())
     run_id = run_id_of_task(task_id)
     if request.called_directly or request.is_eager:
-        output = process.run_here(as_text(prompt), agent, run_id)
+        output = process.run_here(as_text(prompt), agent, run_id, owner)
         return given_or_raised(output.status, output.as_json())
     what = f"The start of run {run_id}"
     with _dropping(what) if sub_run else nullcontext(), _keeping(self, what):
         if not sub_run:
-            _open(run_id, task_id, as_text(prompt), agent)
+            _open(run_id, task_id, as_text(prompt), agent, owner)
         _go_on(run_id, request)
     raise Ignore
 
@@ -231,11 +244,14 @@ def as_text(prompt: Any) -> str:
     return json.dumps(prompt, ensure_ascii=False, default=str)
 
 
-def _open(run_id: str, task_id: str, prompt: str, agent: str | None) -> None:
+def _open(run_id: str, task_id: str, prompt: str, agent: str | None, owner: Owner) -> None:
     here = runtime()
     definition = here.resolve(agent).definition
     start = RunStarted(prompt=prompt, definition=definition, blackboard=run_id)
-    here.engine.open(RunPlace(run_id=run_id, root_run_id=run_id), start, task_id=task_id)
+    place = RunPlace(
+        run_id=run_id, root_run_id=run_id, tenant_id=owner.tenant_id, user_id=owner.user_id
+    )
+    here.engine.open(place, start, task_id=task_id, priority=owner.priority)
 
 
 def _go_on(run_id: str, request: Any) -> None:

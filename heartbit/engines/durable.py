@@ -122,14 +122,17 @@ class DurableEngine:
             journal=journal, outbox=outbox, runs=self._runs, recorder=self._recorder
         )
 
-    def open(self, place: RunPlace, start: RunStarted, *, task_id: str) -> Opened:
+    def open(
+        self, place: RunPlace, start: RunStarted, *, task_id: str, priority: int = 0
+    ) -> Opened:
         """Open a root run, or find the one that is open under this id.
 
         Raises:
             RunStateError: the id belongs to a run with another prompt, agent or tenant.
         """
         held = self._max_active_runs is not None
-        return self.open_run(root_run(place, start, task_id=task_id, held=held))
+        new = root_run(place, start, task_id=task_id, priority=priority, held=held)
+        return self.open_run(new)
 
     def open_run(self, new: NewRun) -> Opened:
         """The same for a run that is described already."""

@@ -29,6 +29,7 @@ from heartbit.core.events import (
     SubRunFinished,
 )
 from heartbit.core.messages import Json
+from heartbit.core.owner import NOBODY, Owner
 from heartbit.core.result import (
     PendingApproval,
     RunOutput,
@@ -71,6 +72,7 @@ class World:
     on_text: OnText | None = None
     blackboards: InMemoryBlackboards = field(default_factory=InMemoryBlackboards)
     asking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    owner: Owner = NOBODY
 
     def tool(self, spec: ToolSpec) -> Tool | None:
         """The executable of a spec."""
@@ -303,6 +305,8 @@ class StandaloneRun:
             sub_run=self._sub_run,
             listener=self._listener,
             workspace=world.workspace,
+            tenant_id=world.owner.tenant_id,
+            user_id=world.owner.user_id,
         )
 
     def _listener(self, step: str) -> Listener | None:

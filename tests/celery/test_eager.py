@@ -20,17 +20,28 @@ app = celery.Celery("host", broker="redis://127.0.0.1:1/0", backend="cache+memor
 def _config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two agents with a scripted model that fails on demand."""
     (tmp_path / "script_of_test.py").write_text(
+        "from heartbit import ToolContext, tool\n"
+        "from heartbit.providers.scripted import call\n"
+        "@tool(effect='pure')\n"
+        "def who(context: ToolContext) -> str:\n"
+        "    'Tells.'\n"
+        "    return f'{context.user_id} of {context.tenant_id}'\n"
         "def reply(request):\n"
         "    text = request.messages[0].text\n"
         "    if text == 'fail':\n"
         "        from heartbit.errors import InvalidRequest\n"
         "        raise InvalidRequest('told to')\n"
+        "    if text == 'who' and len(request.messages) == 1:\n"
+        "        return call('who')\n"
+        "    if text == 'who':\n"
+        "        return request.messages[-1].parts[0].content\n"
         "    return f'{request.system} {text}'\n"
     )
     (tmp_path / "heartbit.toml").write_text(
         '[provider]\nname = "scripted"\nmodel = "script_of_test:reply"\n'
         '[[agents]]\nname = "a"\ndescription = "."\nsystem_prompt = "A"\n'
         '[[agents]]\nname = "b"\ndescription = "."\nsystem_prompt = "B"\n'
+        'tools = ["script_of_test:who"]\n'
     )
     monkeypatch.setenv("HEARTBIT_CONFIG", str(tmp_path / "heartbit.toml"))
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{ROOT}")
@@ -43,6 +54,13 @@ def test_apply_runs_here() -> None:
     """With the agent that was named."""
     code = "print(run_agent.apply(('hi',), {'agent': 'b'}).get()['result'])"
     assert "B hi" == python(PROGRAM + code)
+
+
+def test_tools_are_told_for_whom_they_work_here_too() -> None:
+    """As those of a durable run are."""
+    whose = "{'agent': 'b', 'tenant_id': 'acme', 'user_id': 'ann', 'priority': 3}"
+    code = f"print(run_agent.apply(('who',), {whose}).get()['result'])"
+    assert "ann of acme" == python(PROGRAM + code)
 
 
 @pytest.mark.slow
