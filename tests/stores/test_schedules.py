@@ -14,6 +14,7 @@ import pytest
 
 from heartbit.stores.postgres import PostgresJournal
 from heartbit.stores.postgres_schedules import DueSchedule, PostgresSchedules, Schedule
+from tests.support.canvas import until
 from tests.support.stages import ClockedDatabase, new_run
 
 DAILY = Schedule(name="daily", cron="0 9 * * *", prompt="say good morning")
@@ -159,18 +160,32 @@ def test_a_prompt_keeps_what_postgres_calls_no_text(schedules: PostgresSchedules
     assert odd == only(schedules).schedule
 
 
-def test_two_who_sync_at_once_agree(postgres: str) -> None:
-    """Their files differ, each removes what the others add, and none waits in a circle."""
-    database = ClockedDatabase(postgres, pool_size=4)
-    schedules = PostgresSchedules(database)
+def test_a_sync_holds_nothing_while_it_waits(postgres: str) -> None:
+    """Two beats with different files would wait for each other: each removes what the other has."""
+    schedules = PostgresSchedules(ClockedDatabase(postgres))
     at = schedules.now() + HOUR
-    given = [{replace(DAILY, name=f"s{n}"): at for n in range(5 * k, 5 * k + 20)} for k in range(4)]
-    with ThreadPoolExecutor(4) as pool:
-        for _ in range(10):
-            list(pool.map(schedules.sync, given))
-    schedules.sync(given[0])
-    database.close()
-    assert sorted(f"s{n}" for n in range(20)) == [name for name, _, _ in rows(postgres)]
+    first, second = replace(DAILY, name="first"), replace(DAILY, name="second")
+    schedules.sync({first: at, second: at})
+    touch = "update schedules set prompt = prompt where name = %s"
+    with psycopg.connect(postgres) as other, ThreadPoolExecutor(1) as pool:
+        other.execute(touch, ["second"])
+        syncing = pool.submit(schedules.sync, {first: at})
+        until(lambda: waiting(postgres))
+        other.execute(touch, ["first"])
+        other.commit()
+        syncing.result()
+    schedules.close()
+    assert ["first"] == [name for name, _, _ in rows(postgres)]
+
+
+def waiting(url: str) -> bool:
+    """Whether anybody waits for a lock."""
+    query = (
+        "select 1 from pg_stat_activity "
+        "where datname = current_database() and wait_event_type = 'Lock'"
+    )
+    with psycopg.connect(url) as connection:
+        return connection.execute(query).fetchone() is not None
 
 
 def test_a_look_for_what_is_due_uses_the_index(stage_rows: str) -> None:
