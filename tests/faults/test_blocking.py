@@ -8,7 +8,7 @@ from tests.faults.conftest import MakeFleet
 from tests.faults.test_network import clear
 from tests.support.fleet import prompt
 
-LEASE = 1
+LEASE = 3
 RUNS = 100
 
 
@@ -23,7 +23,7 @@ def test_a_blocking_tool_costs_no_other_step_its_lease(
     [blocker] = fleet.send(prompt("b", ["block b end"]))
     fleet.until(lambda: fleet.begun("block"), "the loop stands still")
     fleet.start_worker(postgres)
-    until = time.monotonic() + 4 * LEASE
+    until = time.monotonic() + 2 * LEASE
     fleet.until(lambda: time.monotonic() > until, "every lease would have run out by now")
     fleet.open("go")
     fleet.open("end")

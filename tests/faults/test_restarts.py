@@ -54,7 +54,7 @@ def test_an_immediate_stop_of_the_database_loses_nothing(
     make_fleet: MakeFleet, own_postgres: EmbeddedPostgres, steps: str
 ) -> None:
     """One run has two calls under way, one is between its turns, one has not begun."""
-    fleet = make_fleet(database=own_postgres.url, lease=30, steps=steps)
+    fleet = make_fleet(database=own_postgres.url, lease=8, steps=steps)
     run_id = calls_under_way(fleet, own_postgres.url)
     others = fleet.send(*(prompt(f"o{n}", [f"pay o{n}"], [f"look o{n}"]) for n in range(5)))
     fleet.until(lambda: fleet.begun("pay")["o0"], "another run has begun")
