@@ -1,0 +1,203 @@
+"""From a configuration to what is put on stage: its agents, without their models and tools.
+
+The agents keep everything that the rules look at: prompts, limits, permissions, schemas, effects.
+A model is replaced by a script, unless it is a scripted one already, and a tool by a stub that
+notes its calls, unless it only touches heartbit's own tables. No key is needed, nothing is paid,
+and no tool of the user's ever runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from heartbit.chaos.script import script_for
+from heartbit.config import Config
+from heartbit.config.provider import ProviderTable
+from heartbit.core.agent import AgentDefinition, as_json
+from heartbit.core.events import RunRouted
+from heartbit.core.messages import Completion, Json
+from heartbit.core.request import ModelRequest
+from heartbit.core.tools import ToolOutput, ToolSpec
+from heartbit.orchestrator import Orchestrator, Resolved
+from heartbit.providers.base import Listener, Provider
+from heartbit.providers.scripted import ScriptedProvider
+from heartbit.tools.base import BoundTool, Tool, ToolContext
+from heartbit.tools.blackboard import BLACKBOARD_TOOLS
+from heartbit.tools.imports import load_attribute
+from heartbit.wiring import DEMO_SCRIPT, open_orchestrator
+
+# Long enough that calls which are begun together are under way together.
+SECONDS_PER_CALL = 0.02
+REAL = {tool.spec.ref: tool for tool in BLACKBOARD_TOOLS}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stage:
+    """What processes of one chaos need to know of the agents; it can be sent to them."""
+
+    definition: AgentDefinition
+    scripts: Mapping[str, str | None]
+
+    @property
+    def agents(self) -> tuple[AgentDefinition, ...]:
+        """All agents that may run."""
+        return (self.definition, *self.definition.delegates)
+
+    @property
+    def tools(self) -> Iterator[ToolSpec]:
+        """All tools that may be called."""
+        return (spec for agent in self.agents for spec in agent.tools)
+
+
+def build_stage(config: Config, agent: str | None = None) -> Stage:
+    """The stage for what a configuration describes; MCP servers are asked for their tools.
+
+    Raises:
+        ConfigError: there is no such agent, or a tool cannot be had.
+    """
+    definition = asyncio.run(_resolved(_without_models(config), agent))
+    return Stage(definition=_with_stubs(definition), scripts=_scripts(config))
+
+
+async def _resolved(config: Config, agent: str | None) -> AgentDefinition:
+    async with open_orchestrator(config) as orchestrator:
+        return (await orchestrator.resolve(agent)).definition
+
+
+def _without_models(config: Config) -> Config:
+    nobody = ProviderTable.model_construct(name="scripted", model=DEMO_SCRIPT)
+    agents = tuple(
+        each.model_copy(update={"provider": nobody}) if each.provider else each
+        for each in config.agents
+    )
+    return config.model_copy(update={"provider": nobody, "agents": agents, "pricing": {}})
+
+
+def _scripts(config: Config) -> Mapping[str, str | None]:
+    """The scripts that the configuration names itself, by provider."""
+    tables = {each.name: each.provider for each in config.agents if each.provider}
+    return {
+        name: table.model
+        for name, table in {"default": config.provider, **tables}.items()
+        if table.name == "scripted" and ":" in table.model and _is_function(table.model)
+    }
+
+
+def _is_function(reference: str) -> bool:
+    """A list of replies is for one process and one agent at a time."""
+    return callable(load_attribute(reference))
+
+
+def _with_stubs(definition: AgentDefinition) -> AgentDefinition:
+    delegates = tuple(_with_stubs(each) for each in definition.delegates)
+    tools = tuple(_stubbed(spec) for spec in definition.tools)
+    return replace(definition, tools=tools, delegates=delegates)
+
+
+def _stubbed(spec: ToolSpec) -> ToolSpec:
+    """The same for the rules; what is in doubt is told to the model, for there is no human."""
+    if spec.ref in REAL:
+        return spec
+    return replace(spec, ref=f"chaos:{spec.ref}", on_doubt="tell_model")
+
+
+class StagedOrchestrator(Orchestrator):
+    """What a runtime asks of an orchestrator, answered for a stage."""
+
+    def __init__(self, stage: Stage, directory: Path) -> None:
+        self._stage = stage
+        self._notes = Notes(directory)
+        super().__init__(provider=self._provider_of("default"))
+
+    async def resolve(self, agent: str | None = None) -> Resolved:
+        """The definition of the stage, whoever is asked for."""
+        why = RunRouted(decision="single_agent", selected_agent="", reason="It is on stage.")
+        tools = {spec.ref: self._tool(spec) for spec in self._stage.tools} | REAL
+        return Resolved(definition=self._stage.definition, routed=why, tools=tools)
+
+    @property
+    def providers(self) -> Mapping[str, Provider]:
+        """A scripted one for each agent."""
+        names = {agent.provider for agent in self._stage.agents} | {"default"}
+        return {name: self._provider_of(name) for name in names}
+
+    def _provider_of(self, name: str) -> Provider:
+        reference = self._stage.scripts.get(name)
+        script: Any = load_attribute(reference) if reference else script_for(self._stage.definition)
+        return NotingProvider(ScriptedProvider(script), self._notes.request)
+
+    def _tool(self, spec: ToolSpec) -> Tool:
+        async def run(arguments: Json, context: ToolContext) -> ToolOutput:
+            self._notes.call(spec, context)
+            await asyncio.sleep(SECONDS_PER_CALL)
+            return ToolOutput(content=f"{spec.name} is done.")
+
+        return BoundTool(spec=spec, run=run)
+
+
+class NotingProvider:
+    """Notes each request before it is served."""
+
+    def __init__(self, provider: ScriptedProvider, note: Callable[[ModelRequest], None]) -> None:
+        self._provider = provider
+        self._note = note
+        self.name = provider.name
+        self.model = provider.model
+
+    async def complete(self, request: ModelRequest, listener: Listener | None = None) -> Completion:
+        """As the provider does."""
+        self._note(request)
+        await asyncio.sleep(SECONDS_PER_CALL)
+        return await self._provider.complete(request, listener)
+
+
+class Notes:
+    """What models were asked and tools have done, line by line, whoever is killed meanwhile."""
+
+    def __init__(self, directory: Path) -> None:
+        self._requests = directory / "requests"
+        self._calls = directory / "calls"
+
+    def request(self, request: ModelRequest) -> None:
+        """A model is asked."""
+        append_line(self._requests, fingerprint(request))
+
+    def call(self, spec: ToolSpec, context: ToolContext) -> None:
+        """A tool is called."""
+        entry = {"run_id": context.run_id, "step": context.step, "effect": spec.effect}
+        append_line(self._calls, json.dumps(entry | {"tool": spec.name}))
+
+    def requests(self) -> list[str]:
+        """All requests so far."""
+        return read_lines(self._requests)
+
+    def calls(self) -> list[Json]:
+        """All calls so far."""
+        return [json.loads(line) for line in read_lines(self._calls)]
+
+
+def fingerprint(request: ModelRequest) -> str:
+    """What tells one request from another."""
+    text = json.dumps(as_json(request), sort_keys=True)
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+
+
+def append_line(path: Path, line: str) -> None:
+    """One write to the end of a file, which several processes may do at once."""
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        os.write(file, f"{line}\n".encode())
+    finally:
+        os.close(file)
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a file; none if there is no such file."""
+    return path.read_text().splitlines() if path.exists() else []

@@ -1,0 +1,60 @@
+"""The agents of the chaos tests: what their model says, decided from each request alone.
+
+They do everything that has a boundary: sub-agents at the same time, tools at the same time, a call
+that a human is asked about, a blackboard, and a conversation that is summarised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import heartbit
+from heartbit.core.messages import ToolCall
+from heartbit.core.request import ModelRequest
+from heartbit.core.tools import DELEGATE
+from heartbit.providers.scripted import Reply, call
+
+
+@heartbit.tool(effect="pure")
+async def look(what: str) -> str:
+    """Look."""
+    return what
+
+
+@heartbit.tool(effect="idempotent")
+async def book(what: str) -> str:
+    """Book."""
+    return what
+
+
+@heartbit.tool
+async def pay(what: str) -> str:
+    """Pay: must not be done twice."""
+    return what
+
+
+TASKS = [
+    {"agent": "clerk", "task": "Pay, and write it down."},
+    {"agent": "scout", "task": "Look around."},
+]
+TURNS: dict[str, Sequence[Sequence[ToolCall]]] = {
+    "clerk": [
+        [call("look", what="at the bill"), call("pay", what="the bill")],
+        [call("book", what="the payment")],
+        [call("blackboard_write", key="paid", value="the bill")],
+    ],
+    "scout": [[call("look", what="left"), call("pay", what="the fare")]],
+}
+
+
+def reply(request: ModelRequest) -> Reply:
+    """The next turn of whoever asks; nothing depends on what a tool gave."""
+    names = {tool.name for tool in request.tools}
+    if not names:
+        return "So far they paid."
+    said = sum(message.role == "assistant" for message in request.messages)
+    if DELEGATE in names:
+        return "All is done." if said else call(DELEGATE, tasks=TASKS)
+    turns = TURNS["clerk" if "book" in names else "scout"]
+    turn = len(turns) if "So far they paid." in request.messages[0].text else said
+    return list(turns[turn]) if turn < len(turns) else "Done."
