@@ -17,6 +17,7 @@ from heartbit.stores.migrate import migrate
 from tests.support.canvas import until
 from tests.support.command_line import COMMAND, environment, heartbit
 from tests.support.durable_agents import CONFIG, addresses, wait_for_line
+from tests.support.repository import ROOT
 
 SECONDS = 30
 SCHEDULE = """
@@ -25,6 +26,16 @@ name = "often"
 cron = "* * * * * *"
 task = "say hi"
 agent = "reader"
+"""
+PATIENT = """
+import asyncio
+from pathlib import Path
+
+async def reply(request):
+    Path("begun").touch()
+    while not Path("go").exists():
+        await asyncio.sleep(0.01)
+    return "done"
 """
 
 
@@ -113,16 +124,22 @@ def rows(folder: Path, env: dict[str, str]) -> list[dict[str, Any]]:
 def test_worker_and_beat_run_until_a_signal_and_stop_warmly(
     folder: Path, env: dict[str, str]
 ) -> None:
-    """Beat starts a run, the worker does it; SIGTERM ends both in order and leaves nothing."""
-    with serving(folder, env) as serve:
+    """Beat starts a run; SIGTERM comes in its turn, which is done to its end before all is over."""
+    (folder / "patient.py").write_text(PATIENT)
+    configured = (folder / "heartbit.toml").read_text()
+    patient = configured.replace("tests.support.durable_agents:reply", "patient:reply", 1)
+    (folder / "heartbit.toml").write_text(patient)
+    with serving(folder, env | {"PYTHONPATH": f"{folder}:{ROOT}"}) as serve:
         assert ["worker", "beat"] == list(serve.children)
-        until(lambda: [row for row in rows(folder, env) if row["status"] == "succeeded"], SECONDS)
+        until((folder / "begun").exists, SECONDS)
         serve.send(signal.SIGTERM)
+        until(lambda: "worker: Warm shutdown" in serve.log, SECONDS)
+        (folder / "go").touch()
         assert 3 == serve.process.wait(SECONDS)
         assert [] == serve.alive()
-        assert "worker: Warm shutdown" in serve.log
         assert "stopping" in serve.log
         assert "Traceback" not in serve.log
+    assert "succeeded" in {row["status"] for row in rows(folder, env)}
 
 
 @pytest.mark.slow
