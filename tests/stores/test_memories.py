@@ -359,11 +359,11 @@ def test_vectors_of_any_length_can_be_stored_and_compared(
 
 
 def test_without_pgvector_memories_are_found_by_words_after_one_warning(
-    postgres: str, caplog: pytest.LogCaptureFixture
+    postgres: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And the vectors are kept for the day it is installed."""
+    monkeypatch.setattr("heartbit.stores.memories.vectors.OLDEST", (99,))
     made = PostgresMemories(Database(postgres, pool_size=1))
-    made._ask_for_vector = lambda: False  # type: ignore[method-assign]
     with caplog.at_level(logging.WARNING):
         made.store(new("a", "lease"), vector_of("lease"))
         made.store(new("b", "beta"), vector_of("lease"))
@@ -371,6 +371,7 @@ def test_without_pgvector_memories_are_found_by_words_after_one_warning(
             assert ["a"] == ids(made.recall(query("lease"), embedding=vector_of("lease")))
     assert ["no pgvector" in record.message for record in caplog.records] == [True]
     made.close()
+    monkeypatch.undo()
     later = PostgresMemories(Database(postgres, pool_size=1))
     assert {"a", "b"} == set(ids(later.recall(query("lease"), embedding=vector_of("lease"))))
     later.close()

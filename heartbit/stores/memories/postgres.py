@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Self
 
-import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
 
@@ -46,11 +45,9 @@ from heartbit.stores.memories.rows import (
     scores,
     vector_of,
 )
+from heartbit.stores.memories.vectors import Vectors, vector_type
 from heartbit.stores.sql import queries
 
-HALF_VECTORS_ABOVE = 2_000
-"""Longer vectors can only be indexed with half the precision."""
-LONGEST_INDEXED = 4_000
 PAGE = 500
 Row = dict[str, Any]
 
@@ -60,38 +57,24 @@ _logger = logging.getLogger("heartbit.memories")
 class PostgresMemories:
     """A memory store in a database that `heartbit migrate` has brought up to date."""
 
-    def __init__(self, database: Database, connection: Connection | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        connection: Connection | None = None,
+        vectors: Vectors | None = None,
+    ) -> None:
         self._database = database
         self._bound = connection
-        self._has_vector: bool | None = None
+        self._vectors = vectors or Vectors(database)
 
     def bound_to(self, connection: Any) -> Self:
         """The same store inside an open transaction of its database."""
-        if connection is None:
-            return self
-        bound = type(self)(self._database, connection)
-        bound._has_vector = self._can_compare()
-        return bound
+        return type(self)(self._database, connection=connection, vectors=self._vectors)
 
     def prepare_model(self, model: str, dimension: int) -> None:
-        """See to it that the vectors of a model can be compared, and quickly. Idempotent."""
-        if not self._can_compare() or dimension > LONGEST_INDEXED:
-            return
-        key = model_key(model, dimension)
-        kind = "vector" if dimension <= HALF_VECTORS_ABOVE else "halfvec"
-        with self._database.connection() as connection:
-            connection.execute(
-                sql.SQL(
-                    "create index concurrently if not exists {name} on memories using hnsw "
-                    "((embedding::{kind}({dimension})) {operators}) where embedding_model = {key}"
-                ).format(
-                    name=sql.Identifier(f"memories_vector_{key}"[:63]),
-                    kind=sql.SQL(kind),
-                    dimension=sql.Literal(dimension),
-                    operators=sql.SQL(f"{kind}_cosine_ops"),
-                    key=sql.Literal(key),
-                )
-            )
+        """See to it that the vectors of a model are compared quickly. Idempotent; takes a while."""
+        self._vectors.index(model_key(model, dimension), dimension)
 
     def store(self, memory: NewMemory, embedding: Embedding | None = None) -> None:
         """As `MemoryStore.store`."""
@@ -108,8 +91,10 @@ class PostgresMemories:
     ) -> list[Recalled]:
         """As `MemoryStore.recall`."""
         by = weights or Weights()
-        compared = embedding if embedding and query.text.strip() and self._can_compare() else None
+        compared = embedding if embedding and query.text.strip() and self._vectors.usable else None
         with self._transaction() as connection:
+            if compared:
+                self._vectors.search_widely(connection)
             rows = _candidates(connection, query, compared, by)
             if not rows:
                 return []
@@ -262,25 +247,6 @@ class PostgresMemories:
         with self._database.connection() as connection, connection.transaction():
             yield connection
 
-    def _can_compare(self) -> bool:
-        """Whether the server has pgvector; if it can have it, it has it then."""
-        if self._has_vector is None:
-            self._has_vector = self._ask_for_vector()
-            if not self._has_vector:
-                _logger.warning(
-                    "The database server has no pgvector: memories are found by their words only. "
-                    "Install the extension `vector`, 0.7 or newer, to find them by meaning."
-                )
-        return self._has_vector
-
-    def _ask_for_vector(self) -> bool:
-        there = "select to_regtype('vector') is not null"
-        with self._database.connection() as connection:
-            if not _first(connection, there):
-                with suppress(psycopg.Error):  # not installed, not ours to make, or just made
-                    connection.execute("create extension if not exists vector")
-            return bool(_first(connection, there))
-
 
 def _candidates(
     connection: Connection,
@@ -363,10 +329,8 @@ def _plain(ids: Sequence[str]) -> list[str]:
 def _meaning(embedding: Embedding | None) -> sql.Composable:
     if embedding is None:
         return sql.SQL(queries()["memory_no_meaning"])
-    dimension = len(embedding.vector)
-    kind = "vector" if dimension <= HALF_VECTORS_ABOVE else "halfvec"
     return sql.SQL(queries()["memory_meaning"]).format(
-        type=sql.SQL(f"{kind}({dimension})"), model=sql.Literal(model_of(embedding))
+        type=sql.SQL(vector_type(len(embedding.vector))), model=sql.Literal(model_of(embedding))
     )
 
 

@@ -30,7 +30,7 @@ m.tenant_id = %(tenant_id)s and m.user_id = %(user_id)s
     and (%(tags)s::text[] is null or m.tags && %(tags)s)
     and (%(levels)s::text[] is null or m.confidentiality = any(%(levels)s))
     and (%(min_strength)s::float8 is null or m.strength * exp(-0.005
-         * greatest(extract(epoch from heartbit_now() - m.last_accessed), 0) / 3600)
+         * greatest(extract(epoch from heartbit_now() - m.last_accessed)::float8, 0) / 3600)
          >= %(min_strength)s)
 
 -- memory_candidates --
@@ -51,8 +51,7 @@ with inside as not materialized (
                    / (tf + 1.2 * (0.25 + 0.75 * length / average))) as score
       from hits join frequencies using (term) cross join corpus group by id
 ), words as (
-    select id, score from scores order by round(score::numeric, 9) desc, id collate "C"
-     limit %(candidates)s
+    select id, score from scores order by score desc, id collate "C" limit %(candidates)s
 ), meaning as (
     {meaning}
 )
@@ -77,12 +76,12 @@ select null::text as id, null::float8 as similarity where false
 -- Without words to search for: what is worth most inside the filters.
 select {columns}, null::float8 as by_words, null::float8 as by_meaning, heartbit_now() as now
   from memories m where {filters}
- order by round((%(recency)s::float8 * exp(-0.01
-                * greatest(extract(epoch from heartbit_now() - m.created_at), 0) / 3600)
-            + %(importance)s::float8 * (m.importance - 1) / 9
-            + %(strength)s::float8 * m.strength * exp(-0.005
-                * greatest(extract(epoch from heartbit_now() - m.last_accessed), 0) / 3600)
-          )::numeric, 9) desc, m.id collate "C"
+ order by %(recency)s::float8 * exp(-0.01
+             * greatest(extract(epoch from heartbit_now() - m.created_at)::float8, 0) / 3600)
+         + %(importance)s::float8 * (m.importance - 1) / 9
+         + %(strength)s::float8 * m.strength * exp(-0.005
+             * greatest(extract(epoch from heartbit_now() - m.last_accessed)::float8, 0) / 3600) desc,
+          m.id collate "C"
  limit %(limit)s
 
 -- memory_inside --
@@ -91,10 +90,14 @@ select {columns} from memories m where {filters} and m.id = any (%(ids)s)
 
 -- memory_reinforce --
 -- Memories that were recalled: stronger, and counted.
+with locked as (
+    select tenant_id, id from memories where tenant_id = %(tenant_id)s and id = any (%(ids)s)
+     order by id for update
+)
 update memories m set access_count = access_count + 1, last_accessed = %(now)s,
        strength = least(1, strength * exp(-0.005
-           * greatest(extract(epoch from %(now)s - last_accessed), 0) / 3600) + %(more)s)
- where tenant_id = %(tenant_id)s and id = any (%(ids)s)
+           * greatest(extract(epoch from %(now)s - last_accessed)::float8, 0) / 3600) + %(more)s)
+  from locked where m.tenant_id = locked.tenant_id and m.id = locked.id
 
 -- memory_own --
 -- Memories of a namespace by their ids, to be changed in this transaction.
@@ -135,7 +138,7 @@ select tenant_id, array_agg(id order by id) as ids from memories
         or (tenant_id, user_id, agent) = (%(tenant_id)s, %(user_id)s, %(agent)s))
    and created_at < heartbit_now() - make_interval(secs => 3600 * %(min_age_hours)s::float8)
    and strength * exp(-0.005
-           * greatest(extract(epoch from heartbit_now() - last_accessed), 0) / 3600)
+           * greatest(extract(epoch from heartbit_now() - last_accessed)::float8, 0) / 3600)
        < %(min_strength)s
  group by tenant_id order by tenant_id
 

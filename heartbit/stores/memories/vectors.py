@@ -1,0 +1,91 @@
+"""What a database can do with vectors, which depends on its pgvector: the types, and the indexes.
+
+Vectors are kept as arrays of numbers, which need no extension, and compared as vectors.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+
+import psycopg
+from psycopg import sql
+
+from heartbit.stores.database import Connection, Database
+
+OLDEST = (0, 7)
+"""The oldest release that is used: its types and its casts."""
+GOES_ON = (0, 8)
+"""The first release whose index goes on searching while filters leave too few."""
+HALF_VECTORS_ABOVE = 2_000
+"""Longer vectors can only be indexed with half the precision."""
+LONGEST_INDEXED = 4_000
+SEARCHED = 200
+"""How many neighbours an index looks at; more than are ever asked for."""
+
+_RELEASE = "select extversion from pg_extension where extname = 'vector'"
+_INDEX = """
+create index concurrently if not exists {name} on {table} using hnsw
+((embedding::{type}) {operators}) where embedding_model = {key}
+"""
+_logger = logging.getLogger("heartbit.memories")
+
+
+class Vectors:
+    """The vectors of one table. Nothing is asked before it is needed, and then once."""
+
+    def __init__(self, database: Database, table: str = "memories") -> None:
+        self._database = database
+        self._table = table
+        self._release: tuple[int, ...] | None = None
+
+    @property
+    def usable(self) -> bool:
+        """Whether vectors can be compared; the first no is told in the log."""
+        if self._release is None:
+            self._release = self._ask()
+            if self._release < OLDEST:
+                _logger.warning(
+                    "The database has no pgvector of %s or newer: texts are found by their words "
+                    "only. Install the extension `vector` to find them by meaning.",
+                    ".".join(map(str, OLDEST)),
+                )
+        return self._release >= OLDEST
+
+    def index(self, key: str, dimension: int) -> None:
+        """Index the vectors of a model, unless they are already, or are too long for it."""
+        if not self.usable or dimension > LONGEST_INDEXED:
+            return
+        statement = sql.SQL(_INDEX).format(
+            name=sql.Identifier(f"{self._table}_vector_{key}"[:63]),
+            table=sql.Identifier(self._table),
+            type=sql.SQL(vector_type(dimension)),
+            operators=sql.SQL(f"{vector_type(dimension).partition('(')[0]}_cosine_ops"),
+            key=sql.Literal(key),
+        )
+        with self._database.connection() as connection:
+            connection.execute(statement)
+
+    def search_widely(self, connection: Connection) -> None:
+        """For this transaction: an index gives as many neighbours as are asked for, or all."""
+        connection.execute("select set_config('hnsw.ef_search', %s, true)", [str(SEARCHED)])
+        if self._release is not None and self._release >= GOES_ON:
+            connection.execute("select set_config('hnsw.iterative_scan', 'strict_order', true)")
+
+    def _ask(self) -> tuple[int, ...]:
+        with self._database.connection() as connection:
+            if (found := connection.execute(_RELEASE).fetchone()) is None:
+                with suppress(psycopg.Error):  # not installed, not ours to make, or just made
+                    connection.execute("create extension if not exists vector")
+                found = connection.execute(_RELEASE).fetchone()
+        return _numbers(found[0]) if found else ()
+
+
+def vector_type(dimension: int) -> str:
+    """The type that vectors of a length are compared as."""
+    kind = "vector" if dimension <= HALF_VECTORS_ABOVE else "halfvec"
+    return f"{kind}({dimension})"
+
+
+def _numbers(release: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in release.split(".") if part.isdigit())
