@@ -1,4 +1,4 @@
-"""`heartbit fork`: a run that keeps the beginning of another one, and goes its own way from there."""
+"""`heartbit fork`: a run that keeps the beginning of another one, and goes on in its own way."""
 
 from __future__ import annotations
 

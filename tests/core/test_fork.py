@@ -149,6 +149,6 @@ def test_a_prompt_with_which_the_kept_turns_would_have_gone_otherwise_is_refused
 ) -> None:
     """A summary was made that nobody would ask for now, or the other way round."""
     assert at(4, summarised(size)).kept
-    with pytest.raises(RunStateError, match="do not fit the new prompt.*Fork from turn 1"):
+    with pytest.raises(RunStateError, match=r"do not fit the new prompt.*Fork from turn 1"):
         at(4, summarised(size), prompt=prompt)
     assert () == at(1, summarised(size), prompt=prompt).kept

@@ -134,7 +134,12 @@ def test_without_a_limit_the_journal_is_never_asked_who_may_begin() -> None:
     """Not for any run, and not for any turn."""
     place = Place(limit=None, say=calling("look"))
     asked: list[object] = []
-    place.journal.admit = lambda limit: asked.append(limit) or ()  # type: ignore[method-assign]
+
+    def admit(limit: int | None) -> tuple[str, ...]:
+        asked.append(limit)
+        return ()
+
+    place.journal.admit = admit  # type: ignore[method-assign]
     place.submit()
     while place.deliver():
         pass

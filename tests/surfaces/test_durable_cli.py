@@ -16,6 +16,7 @@ from tests.support.durable_agents import CONFIG, addresses, wait_for_line, worke
 from tests.support.shared_postgres import create_database, drop_database
 
 pytestmark = pytest.mark.slow
+MODEL = "another-model"
 
 
 class Shell:
@@ -243,6 +244,35 @@ def test_watch_sees_what_happens_meanwhile(shell: Shell) -> None:
     shell("approve", run_id)
     out, _ = watching.communicate(timeout=20)
     assert (0, b"saved t1\n") == (watching.returncode, out)
+
+
+def test_a_fork_is_a_new_run_that_keeps_what_was_done(shell: Shell) -> None:
+    """Its id is all that is printed, and the look of the first turn is not taken again."""
+    first = shell.submitted("look")
+    done = shell("fork", first, "--from-turn", "2", "--model", MODEL)
+    forked = done.out.removesuffix("\n")
+    assert (0, "", str(uuid.UUID(forked))) == (done.code, done.err, forked)
+    assert "a lake\n" == shell("result", forked, "--wait", "20").out
+    told = shell("replay", forked).out.splitlines()
+    assert f"  forked from {first} at turn 2" == told[1]
+    assert MODEL == json.loads(shell("replay", forked, "--json").out.splitlines()[0])["model"]
+    assert {"run_id": first, "turn": 2} == shell.json("fork", first, "--from-turn", "2")[
+        "forked_from"
+    ]
+
+
+def test_a_fork_of_the_first_turn_can_have_another_prompt(shell: Shell) -> None:
+    """Whatever the run had said."""
+    (shell.folder / "prompt.txt").write_text("say something else\n")
+    flags = ("--from-turn", "1", "--prompt-file", "prompt.txt", "--wait")
+    done = shell("fork", shell.submitted("say a"), *flags)
+    assert (0, "something else\n") == (done.code, done.out)
+
+
+def test_a_fork_from_a_turn_that_never_was_says_which_there_are(shell: Shell) -> None:
+    done = shell("fork", shell.submitted("look"), "--from-turn", "3")
+    assert (1, "", 1) == (done.code, done.out, len(done.notes))
+    assert "has the turns 1 to 2; it has no turn 3" in done.err
 
 
 def test_replay_tells_what_happened_turn_by_turn(shell: Shell) -> None:

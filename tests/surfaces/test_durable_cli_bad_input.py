@@ -15,7 +15,7 @@ from tests.support.services import DatabaseMaker
 NOWHERE = "redis://127.0.0.1:1/0"
 UNKNOWN = "00000000-0000-0000-0000-000000000000"
 VERBS = ("status", "result", "cancel", "approve", "deny", "replay", "watch")
-OF_A_RUN = [(verb, UNKNOWN) for verb in VERBS]
+OF_A_RUN = [*((verb, UNKNOWN) for verb in VERBS), ("fork", UNKNOWN, "--from-turn", "1")]
 ASKING = [("runs",), ("approvals",), ("submit", "say a"), *OF_A_RUN]
 
 
@@ -159,3 +159,27 @@ def test_the_doctor_goes_on_without_a_database(
 def find(lines: list[str], start: str) -> int:
     """Where the line stands that starts so."""
     return next(number for number, line in enumerate(lines) if line.startswith(start))
+
+
+FORKS = [
+    (("--from-turn", "1", "--prompt-file", "bytes.txt"), "cannot be read as text"),
+    ((), "--from-turn"),
+    (("--from-turn", "0"), "0 is not in the range"),
+    (("--from-turn", "x"), "'x' is not a valid integer"),
+    (("--from-turn", "1", "--prompt-file", "none.txt"), "'none.txt' does not exist"),
+    (("--from-turn", "1", "--prompt-file", "empty.txt"), "empty.txt holds no text"),
+]
+
+
+@pytest.mark.parametrize(
+    "case", [FORKS[0], *slow(*FORKS[1:])], ids=lambda case: " ".join(case[0]) or "no turn"
+)
+def test_a_fork_that_cannot_be_meant_is_exit_code_2(
+    case: tuple[tuple[str, ...], str], folder: Path, alone: dict[str, str]
+) -> None:
+    (folder / "empty.txt").write_text(" \n")
+    (folder / "bytes.txt").write_bytes(b"\xff\xfe\x00")
+    arguments, problem = case
+    done = heartbit("fork", UNKNOWN, *arguments, cwd=folder, env=alone)
+    assert (2, "") == (done.code, done.out)
+    assert problem in done.err
