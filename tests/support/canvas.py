@@ -16,15 +16,18 @@ from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from typing import Any
 
+import redis
 from _pytest.logging import LogCaptureHandler
 from celery import Celery, _state
 from celery.contrib.testing.worker import start_worker
 from celery.signals import worker_ready
+from celery.worker import state
 from kombu import pools
 
 import heartbit
 from heartbit import Agent, Orchestrator, ScriptedProvider, tasks
 from heartbit import runtime as process
+from heartbit.apps import QUEUES
 from heartbit.core.messages import ToolResult
 from heartbit.core.request import ModelRequest
 from heartbit.core.tools import DELEGATE
@@ -166,22 +169,37 @@ def close(app: Celery) -> None:
     app.close()
 
 
+def _let_it_finish(app: Celery) -> None:
+    """Wait for what the last test has left behind.
+
+    A task that ends after its channel was closed opens a connection to acknowledge itself, which
+    nobody closes.
+    """
+    with redis.Redis.from_url(app.conf.broker_url) as client:
+        names = [*QUEUES, "unacked"]
+        end = time.monotonic() + SECONDS
+        while (state.active_requests or client.exists(*names)) and time.monotonic() < end:
+            time.sleep(0.01)
+
+
 @contextmanager
 def fleet(app: Celery, scene: Scene, database: str, **options: Any) -> Iterator[Runtime]:
     """A worker with a runtime; afterwards nothing of it is left in the process."""
     made = runtime(scene, database)
     tasks.use(made)
-    state: Any = _state
+    celery_state: Any = _state
     try:
         with worker(app, **options):
             worker_ready.send(sender=app)  # as a worker that is a program does
             yield made
+            scene.gate.set()
+            _let_it_finish(app)
     finally:
         scene.gate.set()
         process.close()
         stop_background_loop()
         close(app)
-        state._tls.current_app = state.default_app = None
+        celery_state._tls.current_app = celery_state.default_app = None
 
 
 def until(condition: Callable[[], Any], seconds: float = SECONDS) -> Any:
