@@ -45,6 +45,7 @@ from heartbit.outbox import (
 )
 from heartbit.runtime import Runtime, use
 from heartbit.tools.function import result_text
+from heartbit.visibility import visibility
 
 __all__ = [
     "CeleryOutbox",
@@ -271,18 +272,26 @@ def _go_on(run_id: str, request: Any) -> None:
 @_task(LLM_TURN, bind=True)
 def llm_turn(self: Task[Any, Any], run_id: str, step: str) -> None:
     """Do one model turn of a run."""
-    _do(self.request, run_id, str(step))
+    _do(self, run_id, str(step))
 
 
 @_task(TOOL_CALL, bind=True)
 def tool_call(self: Task[Any, Any], run_id: str, step: str) -> None:
     """Do one tool call of a run."""
-    _do(self.request, run_id, str(step))
+    _do(self, run_id, str(step))
 
 
-def _do(request: Any, run_id: str, step: str) -> None:
+def _do(task: Task[Any, Any], run_id: str, step: str) -> None:
+    if process.departure.begun:  # Celery may fetch one more message after it was told to stop
+        raise Reject("This worker is to end.", requeue=True)
+    request: Any = task.request
     queue = (request.delivery_info or {}).get("routing_key")
-    with _dropping(f"The step {step} of run {run_id}"), _alone_if(queue == SUSPECT_QUEUE) as free:
+    tag = (request.properties or {}).get("delivery_tag")
+    with (
+        _dropping(f"The step {step} of run {run_id}"),
+        _alone_if(queue == SUSPECT_QUEUE) as free,
+        visibility(task.app).keep(tag),
+    ):
         if free:
             runtime().engine.step(run_id, step)
 

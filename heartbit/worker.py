@@ -7,6 +7,7 @@ them ever runs in a process that is no worker.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Iterable
 from typing import Any
@@ -18,13 +19,18 @@ from celery.signals import (
     worker_process_shutdown,
     worker_ready,
     worker_shutdown,
+    worker_shutting_down,
 )
 
 from heartbit import runtime as process
+from heartbit import visibility
 from heartbit.apps import QUEUES, watch_queues
 from heartbit.engines.ids import run_id_of_task
 from heartbit.errors import HeartbitError, RunNotFound
 from heartbit.outbox import FINISH_RUN, RUN_AGENT, CeleryOutbox, cancel_run
+
+# How long before the end of a soft shutdown steps are handed back.
+HAND_BACK_SECONDS = 2.0
 
 _logger = logging.getLogger("heartbit.worker")
 
@@ -104,8 +110,34 @@ def _tool_queues() -> set[str]:
         return set()  # the first task says what is wrong with the configuration
 
 
+@worker_shutting_down.connect(weak=False)
+def leave(**_: Any) -> None:
+    """Begin nothing more; after the soft shutdown's time hand back what others can do.
+
+    Celery waits without end at a warm shutdown, for model calls too. Without a soft shutdown that
+    is what whoever runs the worker wants.
+    """
+    if not process.departure.begun:
+        seconds = float(current_app.conf.worker_soft_shutdown_timeout)
+        process.departure.begin(seconds if seconds > 0 else math.inf)
+
+
+@worker_init.connect(weak=False)
+def hear_of_cold_shutdown(sender: Any, **_: Any) -> None:
+    """Leave in time before a cold shutdown kills what is under way: it has no signal of its own."""
+    wait = sender.wait_for_soft_shutdown
+
+    def leave_and_wait() -> None:
+        seconds = float(sender.app.conf.worker_soft_shutdown_timeout)
+        process.departure.begin(seconds - min(HAND_BACK_SECONDS, seconds / 2))
+        wait()
+
+    sender.wait_for_soft_shutdown = leave_and_wait
+
+
 @worker_shutdown.connect(weak=False)
 @worker_process_shutdown.connect(weak=False)
 def close(**_: Any) -> None:
     """Let go of what this process has opened."""
+    visibility.stop()
     process.close()
