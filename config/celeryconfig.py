@@ -26,8 +26,8 @@ worker_prefetch_multiplier = 1
 worker_cancel_long_running_tasks_on_connection_loss = False
 # With Celery's own consumer, a worker can end when Redis goes away while it has work under way.
 worker_consumer = "heartbit.consumer:Consumer"
-# On a warm shutdown that takes longer than this many seconds, messages go back to their queues. In
-# containers, REMAP_SIGTERM=SIGQUIT makes the stop signal this kind of shutdown.
+# After so many seconds of a shutdown, warm or cold, model turns and calls that may be repeated are
+# handed to other workers at once; a call that must not be repeated is finished. 0: wait for all.
 worker_soft_shutdown_timeout = 30.0
 # Also for messages that wait for their time (eta, retry) while nothing runs.
 worker_enable_soft_shutdown_on_idle = True
