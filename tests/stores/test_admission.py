@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import psycopg
 import pytest
 
 from heartbit.core.events import Origin
@@ -198,3 +199,31 @@ def test_two_processes_that_admit_at_the_same_time_stay_within_the_limit(postgre
     for journal in journals:
         journal.close()
     assert (sorted(runs), []) == (sorted(admitted), too_many)
+
+
+CROWD = """
+insert into runs (id, task_id, root_run_id, agent, title, prompt_hash, definition_hash, status,
+                  deadline_at, priority)
+select id, id, id, 'a', 't', 'p', 'd', case when n > 20000 then 'waiting' else 'queued' end,
+       now() + interval '1 hour', n % 7
+  from (select gen_random_uuid() as id, n from generate_series(1, 100000) as n) as made;
+insert into steps (run_id, step, kind, queue, repeatable, state, dispatch_after)
+select id, '1/model', 'model', 'q', true, case status when 'waiting' then 'done' else 'held' end,
+       now()
+  from runs;
+insert into admissions (run_id, priority, created_at)
+select id, priority, created_at from runs where status = 'queued';
+analyze;
+"""
+
+
+@pytest.mark.slow
+def test_what_an_admission_reads_does_not_grow_with_those_that_wait(postgres: str) -> None:
+    """Twenty thousand in the queue, and four times as many that wait for a human."""
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(CROWD.encode())
+        for limit in (1, 2, 2):
+            asked = f"explain (analyze, buffers, format json) select heartbit_admit_v1({limit})"
+            [(explained,)] = connection.execute(asked.encode()).fetchall()
+        plan = explained[0]["Plan"]
+    assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 200

@@ -133,7 +133,14 @@ create table steps (
 create index steps_to_dispatch on steps (dispatch_after)
     where state = 'pending' or state = 'external' and kind = 'tool';
 create index steps_leased on steps (lease_expires_at) where state = 'running';
-create index steps_held on steps (run_id) where state = 'held';
+
+-- Runs whose steps are held: a queue that is read from its head.
+create table admissions (
+    run_id uuid primary key,
+    priority integer not null,
+    created_at timestamptz not null
+);
+create index admissions_in_order on admissions (priority desc, created_at, run_id);
 
 -- A question about calls: decided_at without decisions means that its run has ended meanwhile.
 create table approvals (
@@ -253,8 +260,11 @@ begin
         v_id, 1, array['start'], array['run_started'], (p_run->>'v')::integer, array[p_start],
         p_steps
     );
-    if v_deadline is not null
-       and not exists (select from steps where run_id = v_id and state = 'held') then
+    insert into admissions (run_id, priority, created_at)
+    select id, priority, created_at from runs
+     where id = v_id and exists (select from json_to_recordset(p_steps) as s(state text)
+                                  where s.state = 'held');
+    if v_deadline is not null and not found then
         insert into timers (run_id, what, wake_at) values (v_id, 'deadline', v_deadline);
     end if;
     return json_build_object('opened', true, 'id', v_id, 'status', 'queued');
@@ -477,6 +487,7 @@ begin
     update approvals set decided_at = heartbit_now()
      where run_id = p_run_id and decided_at is null;
     delete from timers where run_id = p_run_id;
+    delete from admissions where run_id = p_run_id;
 end
 $$;
 
@@ -579,9 +590,9 @@ create function heartbit_admit_v1(p_limit integer)
 returns setof uuid language plpgsql as $$
 declare
     v_free integer;
-    v_run runs;
+    v_id uuid;
 begin
-    if not exists (select from steps where state = 'held') then
+    if not exists (select from admissions) then
         return;
     end if;
     -- One at a time, or each would take the same free places; the next statement sees what is taken.
@@ -591,21 +602,19 @@ begin
      where steps.state = 'running'
         or (steps.state = 'pending' or steps.state = 'external' and steps.kind = 'tool')
            and steps.dispatch_after < 'infinity';
-    for v_run in select runs.* from runs join steps on steps.run_id = runs.id
-                  where steps.state = 'held'
-                  order by priority desc, created_at, runs.id
-                  limit case when p_limit is not null then greatest(v_free, 0) end
-                    for update of runs skip locked loop
+    for v_id in select run_id from admissions
+                 order by priority desc, created_at, run_id
+                 limit case when p_limit is not null then greatest(v_free, 0) end loop
+        update runs
+           set deadline_at = heartbit_now() + (deadline_at - created_at)
+         where id = v_id and status = 'queued';
+        continue when not found;  -- it has just ended without ever having begun
+        delete from admissions where run_id = v_id;
+        insert into timers (run_id, what, wake_at)
+        select id, 'deadline', deadline_at from runs where id = v_id and deadline_at is not null;
         update steps set state = 'pending', dispatch_after = heartbit_in_seconds(1)
-         where run_id = v_run.id and state = 'held';
-        continue when not found;
-        if v_run.deadline_at is not null then
-            update runs set deadline_at = heartbit_now() + (v_run.deadline_at - v_run.created_at)
-             where id = v_run.id;
-            insert into timers (run_id, what, wake_at)
-            select id, 'deadline', deadline_at from runs where id = v_run.id;
-        end if;
-        return next v_run.id;
+         where run_id = v_id and state = 'held';
+        return next v_id;
     end loop;
 end
 $$;
