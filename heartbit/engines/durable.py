@@ -18,9 +18,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from heartbit.core.calls import doubt, may_be_begun_again
 from heartbit.core.commands import CallTool, Command
@@ -39,14 +39,16 @@ from heartbit.engines.patience import Patience
 from heartbit.engines.plan import (
     TOOL_QUEUE,
     Keeper,
+    Outcome,
     Plan,
     RunPlace,
     external_task,
     place_of,
     root_run,
 )
-from heartbit.engines.ports import Announce, Outbox, Work
+from heartbit.engines.ports import Announce, Done, Outbox, Work
 from heartbit.engines.recorder import Recorder, dispatch_of
+from heartbit.engines.together import Together
 from heartbit.errors import (
     BoardConflict,
     ConfigError,
@@ -60,6 +62,19 @@ from heartbit.stores.journal import Journal
 from heartbit.stores.records import Claim, ExpiredStep, NewRun, Opened
 
 Hold = Callable[[Held], AbstractContextManager[None]]
+
+# Threads are made as they are needed: a step that waited for one would lose its lease.
+MOST_THREADS = 10_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Turn:
+    """What steps done side by side have in common: their run, and until when it goes on."""
+
+    place: RunPlace
+    progress: Progress
+    until: float | None
+    together: Together | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,6 +123,7 @@ class DurableEngine:
         self._work = work
         self._owner = owner
         self._lease_seconds = lease_seconds
+        self._threads = ThreadPoolExecutor(MOST_THREADS, "heartbit-step")
         self._runs = FoldedRuns(journal)
         self._recorder = Recorder(
             journal=journal,
@@ -245,51 +261,55 @@ class DurableEngine:
     def _go_on(self, place: RunPlace, progress: Progress, command: Command, held: Held) -> None:
         """Do a step, and those that it hands to this process, until none is left."""
         until = self._clock() + self._batch_seconds if self._batch_seconds else None
-        kept = self._perform(place, progress, command, held, until)
+        turn = _Turn(place=place, progress=progress, until=until)
+        kept = self._perform(turn, command, held)
         while kept is not None:
-            after, steps = kept.after, kept.steps
-            if len(steps) == 1:
-                kept = self._perform(place, after, *steps[0], until)
-                continue
-            with ThreadPoolExecutor(len(steps), "heartbit-step") as pool:
-                begun = [pool.submit(self._perform, place, after, c, h, until) for c, h in steps]
-            kept = next((k for each in begun if (k := each.result()) is not None), None)
+            turn = replace(turn, progress=kept.after)
+            kept = self._side_by_side(turn, kept.steps)
 
-    def _perform(
-        self,
-        place: RunPlace,
-        progress: Progress,
-        command: Command,
-        held: Held,
-        until: float | None,
-    ) -> _Kept | None:
+    def _side_by_side(self, turn: _Turn, steps: Sequence[tuple[Command, Held]]) -> _Kept | None:
+        """Do steps at the same time, the first one in this thread."""
+        if len(steps) > 1:
+            turn = replace(turn, together=self._together(turn, steps))
+        others = [self._threads.submit(self._perform, turn, *step) for step in steps[1:]]
+        try:
+            own = self._perform(turn, *steps[0])
+        finally:
+            wait(others)
+        return next((k for k in (own, *(each.result() for each in others)) if k is not None), None)
+
+    def _together(self, turn: _Turn, steps: Sequence[tuple[Command, Held]]) -> Together:
+        return Together(
+            [held.step for _, held in steps],
+            lambda outcomes: self._recorder.record_together(
+                turn.place, turn.progress, outcomes, self._keeper(turn.until)
+            ),
+        )
+
+    def _perform(self, turn: _Turn, command: Command, held: Held) -> _Kept | None:
         """Do one step under its lease, if it may be done here and now."""
         try:
             with self._hold(held):
-                return self._done(place, progress, command, held, until)
+                return self._done(turn, command, held)
         except StepHandedBack:
-            self._hand_back(place, progress, held)
+            self._hand_back(turn.place, turn.progress, held)
         except RunStopped:
             self.resume(held.run_id)
         except LeaseLost:
             pass
+        finally:
+            if turn.together is not None:
+                turn.together.leave(held.step)
         return None
 
-    def _done(
-        self,
-        place: RunPlace,
-        progress: Progress,
-        command: Command,
-        held: Held,
-        until: float | None,
-    ) -> _Kept | None:
+    def _done(self, turn: _Turn, command: Command, held: Held) -> _Kept | None:
         """Work, and store the outcome; again if somebody else has written to its blackboard.
 
         Nothing that writes to a blackboard does anything besides: it had not happened.
         """
         while True:
             try:
-                done = self._work(command, progress.state, place, held)
+                done = self._work(command, turn.progress.state, turn.place, held)
             except ConfigError:  # nothing was begun: another worker may have what is missing here
                 self._journal.release(
                     held.run_id, held.step, held.attempt, delay=self._lease_seconds
@@ -297,16 +317,25 @@ class DurableEngine:
                 raise
             since = self._clock()
             with suppress(BoardConflict):
-                plan = self._recorder.record(
-                    place,
-                    progress,
-                    done.event,
-                    step=held.step,
-                    attempt=held.attempt,
-                    board=done.board,
-                    keeper=self._keeper(until),
-                )
+                plan = self._record(turn, held, done)
                 return _kept(plan, since) if plan is not None else None
+
+    def _record(self, turn: _Turn, held: Held, done: Done) -> Plan | None:
+        """Store an outcome, with those of its neighbours if they come now."""
+        if turn.together is not None and not done.board:
+            outcome = Outcome(event=done.event, step=held.step, attempt=held.attempt)
+            stored, plan = turn.together.store(outcome)
+            if stored:
+                return plan
+        return self._recorder.record(
+            turn.place,
+            turn.progress,
+            done.event,
+            step=held.step,
+            attempt=held.attempt,
+            board=done.board,
+            keeper=self._keeper(turn.until),
+        )
 
     def _hand_back(self, place: RunPlace, progress: Progress, held: Held) -> None:
         """Have a step done by somebody else at once; no worker was lost with it."""

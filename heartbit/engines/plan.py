@@ -84,6 +84,15 @@ class Keeper:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """What a step came to, in the attempt that holds it."""
+
+    event: Event
+    step: str
+    attempt: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
     """An append, and how far the journal is folded once it has succeeded."""
 
@@ -102,17 +111,20 @@ def plan_outcome(
     board: Sequence[BlackboardWrite] = (),
     keeper: Keeper | None = None,
     again_seconds: float | None = None,
+    beside: Sequence[Outcome] = (),
 ) -> Plan:
     """What `event`, the outcome of `step`, brings about; `board` is what the step itself wrote.
 
     A `verdict` is somebody else's decision about a step whose lease has expired. If the event asks
     a human, the step gets no outcome yet, but is parked. A `keeper` begins the next steps itself.
     What it does not keep is to be sent after the commit; the sweep does so `again_seconds` later.
+    The outcomes `beside` this one are those of other steps, to be appended with it.
     """
     events: list[Event] = []
     writes = list(board)
     after = before
-    queue: list[Event] = [event]
+    queue: list[Event] = [event, *(each.event for each in beside)]
+    steps = [step, *(each.step for each in beside)]
     while queue:
         each = queue.pop(0)
         writes += blackboard_writes(after.state, each)
@@ -127,6 +139,7 @@ def plan_outcome(
             events=events,
             step=step,
             attempt=attempt,
+            beside=[(each.step, each.attempt) for each in beside],
             verdict=verdict,
             park=step is not None and isinstance(event, ApprovalRequested),
             steps=[
@@ -136,7 +149,7 @@ def plan_outcome(
             board=writes,
             approval=_approval(events, after.state),
             timers=_timers(event, after.state) | _answers(opened, after.state),
-            clear=_done_with(before, step),
+            clear=[what for each in steps for what in _done_with(before, each)],
             runs=[open_sub_run(place, c) for c in opened if isinstance(c, StartSubRun)],
             change=_change(place, after.state),
         ),

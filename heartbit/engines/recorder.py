@@ -27,6 +27,7 @@ from heartbit.engines.ids import external_task_id, sub_run_id
 from heartbit.engines.patience import Patience
 from heartbit.engines.plan import (
     Keeper,
+    Outcome,
     Plan,
     RunPlace,
     external_task,
@@ -102,9 +103,7 @@ class Recorder:
             except LeaseLost:
                 break
             if appended.ok:
-                for where, each in written:
-                    self._committed(where, each)
-                self.abandon(place.run_id, progress.state, _dropped(progress, plan.after, step))
+                self._stored(place, progress, plan, written)
                 return plan
             if appended.ended:
                 return None
@@ -113,6 +112,42 @@ class Recorder:
                 break
         if step is not None and keep_late and not verdict:
             self.note_late(place, step, event)
+        return None
+
+    def record_together(
+        self,
+        place: RunPlace,
+        progress: Progress,
+        outcomes: Sequence[Outcome],
+        keeper: Keeper | None = None,
+    ) -> Plan | None:
+        """Append the outcomes of several steps at once, or give None if not all of them fit.
+
+        Raises:
+            JournalUnavailable: the database is away and did not come back in time.
+        """
+        first, *beside = outcomes
+        while progress.commands.keys() >= {each.step for each in outcomes}:
+            plan = plan_outcome(
+                place,
+                progress,
+                first.event,
+                step=first.step,
+                attempt=first.attempt,
+                keeper=keeper,
+                again_seconds=self._lease_seconds,
+                beside=beside,
+            )
+            try:
+                appended, written = self._offer(place, plan)
+            except LeaseLost:
+                break
+            if appended.ok:
+                self._stored(place, progress, plan, written)
+                return plan
+            if appended.ended:
+                break
+            progress = follow(progress, appended.behind)
         return None
 
     def opened(self, new: NewRun) -> None:
@@ -253,6 +288,13 @@ class Recorder:
             progress = follow(progress, appended.behind)
         return []
 
+    def _stored(
+        self, place: RunPlace, before: Progress, plan: Plan, written: Sequence[_Written]
+    ) -> None:
+        for where, each in written:
+            self._committed(where, each)
+        self.abandon(place.run_id, before.state, _dropped(before, plan))
+
     def _committed(self, place: RunPlace, plan: Plan) -> None:
         """Once it is committed: tell whoever listens, and send what it calls for."""
         self._runs.keep(place.run_id, plan.after)
@@ -306,9 +348,10 @@ def external_call(run_id: str, state: RunState, command: Command | None) -> Exte
     )
 
 
-def _dropped(before: Progress, after: Progress, done: str | None) -> list[Command]:
+def _dropped(before: Progress, plan: Plan) -> list[Command]:
     """What was open and is not done, but is not wanted any more."""
-    return [c for s, c in before.commands.items() if s != done and s not in after.commands]
+    done = {plan.append.step, *(step for step, _ in plan.append.beside)}
+    return [c for s, c in before.commands.items() if s not in done | plan.after.commands.keys()]
 
 
 def dispatch_of(place: RunPlace, agent: str, step: str, queue: str, tool: str = "") -> Dispatch:

@@ -260,11 +260,13 @@ class InMemoryJournal(MemoryReads, MemorySweeping):
     def _settle(self, append: Append) -> None:
         if append.step is None:
             return
-        key, now = (append.run_id, append.step), self._clock()
-        step = self._tables.steps.get(key)
-        if step is None or step.attempt != append.attempt or not _may_settle(step, append, now):
-            raise LeaseLost
-        self._tables.steps[key] = step.parked(now) if append.park else step.freed("done")
+        now = self._clock()
+        for name, attempt in ((append.step, append.attempt), *append.beside):
+            key = (append.run_id, name)
+            step = self._tables.steps.get(key)
+            if step is None or step.attempt != attempt or not _may_settle(step, append, now):
+                raise LeaseLost
+            self._tables.steps[key] = step.parked(now) if append.park else step.freed("done")
 
     def _longer(self, run: Run, append: Append) -> Run:
         taken = {event.step for event in run.events if event.step is not None}

@@ -183,7 +183,8 @@ class PostgresJournal(PostgresRuns, PostgresApprovals, PostgresBoards, PostgresS
     ) -> Appended:
         if known_id(append.run_id) is None:
             raise RunNotFound(f"There is no run {append.run_id}.")
-        found = value(connection, "append", **_parameters(append, board))
+        query = "append_together" if append.beside else "append"
+        found = value(connection, query, **_parameters(append, board))
         if found["ok"]:
             return Appended(ok=True, seq=found["seq"])
         if found["why"] == "unknown":
@@ -246,6 +247,8 @@ def _parameters(append: Append, board: Sequence[BlackboardWrite]) -> dict[str, A
         "expected": append.expected,
         "step": append.step,
         "attempt": append.attempt,
+        "beside_steps": [step for step, _ in append.beside],
+        "beside_attempts": [attempt for _, attempt in append.beside],
         "verdict": append.verdict,
         "park": append.park,
         "event_steps": [event.step for event in append.events],

@@ -175,9 +175,10 @@ def calls_hash(calls: list[Json]) -> str:
 class Append:
     """Events for a run whose next one must have the number `expected`, and all that goes with them.
 
-    With a `step`, `attempt` must hold it. A `verdict` is about a step whose lease has expired; if
-    it is to `park`, the step gets no outcome but waits, and can be claimed by naming the attempt
-    that the verdict makes: the next one.
+    With a `step`, `attempt` must hold it; `beside` are other steps whose outcomes are among the
+    events, with the attempts that must hold them. A `verdict` is about a step whose lease has
+    expired; if it is to `park`, the step gets no outcome but waits, and can be claimed by naming
+    the attempt that the verdict makes: the next one.
 
     `timers` are to be set (what -> seconds from now), `clear` names those that are done with; a
     decision that is appended clears its own.
@@ -188,6 +189,7 @@ class Append:
     events: Sequence[Event]
     step: str | None = None
     attempt: int | None = None
+    beside: Sequence[tuple[str, int]] = ()
     verdict: bool = False
     park: bool = False
     steps: Sequence[NewStep] = ()

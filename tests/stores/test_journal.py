@@ -216,6 +216,30 @@ def test_an_append_takes_the_next_number(stage: Stage) -> None:
     assert ("2/model",) == stage.journal.undispatched(run_id)
 
 
+def test_outcomes_of_several_steps_are_appended_at_once_or_not_at_all(stage: Stage) -> None:
+    run_id = stage.open(tool("1/tool/0"), tool("1/tool/1"))
+    for step in ("1/tool/0", "1/tool/1"):
+        stage.claim(run_id, step)
+    both = Append(
+        run_id=run_id,
+        expected=2,
+        events=[returned("1/tool/0"), returned("1/tool/1")],
+        step="1/tool/0",
+        attempt=1,
+        beside=[("1/tool/1", 2)],
+        steps=[model("2/model")],
+    )
+    with pytest.raises(LeaseLost):
+        stage.journal.append(both)
+    assert 1 == len(stage.journal.events(run_id))
+    assert "leased" == stage.claim(run_id, "1/tool/0").why_not
+    assert stage.journal.append(replace(both, beside=[("1/tool/1", 1)])).ok
+    assert 3 == len(stage.journal.events(run_id))
+    assert {"done"} == {stage.claim(run_id, f"1/tool/{n}").why_not for n in range(2)}
+    behind = stage.journal.append(both)
+    assert (False, 2) == (behind.ok, len(behind.behind))
+
+
 def test_an_append_for_an_older_journal_changes_nothing_and_tells_what_is_new(
     stage: Stage,
 ) -> None:

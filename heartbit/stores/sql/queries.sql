@@ -26,6 +26,19 @@ select heartbit_append_v1(
     %(status)s, %(output)s::json
 )
 
+-- append_together --
+-- Compare and append the outcomes of several steps.
+select heartbit_append_together_v1(
+    %(beside_steps)s::text[], %(beside_attempts)s::integer[],
+    %(run_id)s, %(expected)s, %(step)s, %(attempt)s, %(verdict)s, %(park)s,
+    %(event_steps)s::text[], %(types)s::text[], %(v)s, %(payloads)s::json[], %(steps)s::json,
+    %(board_scopes)s::text[], %(board_keys)s::text[], %(board_values)s::json[],
+    %(board_expected)s::integer[],
+    %(runs)s::json[], %(definitions)s::json[], %(starts)s::json[], %(run_steps)s::json[],
+    %(approval)s::json, %(calls)s::json, %(timers)s::json, %(clear)s::text[],
+    %(status)s, %(output)s::json
+)
+
 -- board_writes --
 -- Write keys of blackboards, in a transaction that has appended already.
 select heartbit_board_writes_v1(
