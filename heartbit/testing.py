@@ -16,10 +16,12 @@ from __future__ import annotations
 
 from heartbit.core.messages import Completion, Message, TextPart, ToolCall, ToolResult, Usage
 from heartbit.core.request import ModelRequest
+from heartbit.providers.hash_embedder import HashEmbedder
 from heartbit.providers.scripted import Reply, Script, ScriptedProvider, call
 
 __all__ = [
     "Completion",
+    "HashEmbedder",
     "Message",
     "ModelRequest",
     "Reply",

@@ -45,6 +45,14 @@ class Namespace:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Embedding:
+    """A vector and the model it is of: vectors of two models are never compared."""
+
+    model: str
+    vector: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Memory:
     """One entry. `importance` is 1 to 10, `strength` 0 to 1 as it was at `last_accessed`."""
 

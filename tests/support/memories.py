@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import math
 import random
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from heartbit.core.memory import Confidentiality, Namespace
-from heartbit.core.terms import terms
-from heartbit.stores.memories.base import Embedding, NewMemory
+from heartbit.core.memory import Confidentiality, Embedding, Namespace
+from heartbit.stores.memories.base import NewMemory
+from heartbit.testing import HashEmbedder
 
 ME = Namespace(agent="writer", tenant_id="t", user_id="u")
 _TEXT = """
@@ -25,13 +23,8 @@ LEVELS: tuple[Confidentiality, ...] = ("public", "internal", "confidential", "re
 
 def vector_of(text: str, *, dimension: int = 32, model: str = "hash") -> Embedding:
     """A vector in which texts with words in common are near to each other."""
-    vector = [0.0] * dimension
-    for term in terms(text):
-        digest = hashlib.sha256(term.encode()).digest()
-        for at, byte in enumerate(digest):
-            vector[at % dimension] += byte / 255 - 0.5
-    length = math.sqrt(sum(x * x for x in vector)) or 1.0
-    return Embedding(model=model, vector=tuple(x / length for x in vector))
+    embedder = HashEmbedder(dimension=dimension, model=model)
+    return Embedding(model=model, vector=embedder.vector(text))
 
 
 def new(id_: str, content: str = "Late acks.", **fields: Any) -> NewMemory:

@@ -13,6 +13,7 @@ from typing import Any, Protocol, Self
 
 from heartbit.core.memory import (
     Confidentiality,
+    Embedding,
     Memory,
     MemoryQuery,
     MemoryType,
@@ -20,14 +21,6 @@ from heartbit.core.memory import (
     Recalled,
     Weights,
 )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Embedding:
-    """A vector and the model it is of: vectors of two models are never compared."""
-
-    model: str
-    vector: tuple[float, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

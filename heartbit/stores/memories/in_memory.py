@@ -13,6 +13,7 @@ from threading import Lock
 from typing import Any, Self
 
 from heartbit.core.memory import (
+    Embedding,
     Memory,
     MemoryQuery,
     Namespace,
@@ -27,7 +28,7 @@ from heartbit.core.memory import (
 from heartbit.core.ranking import Corpus, bm25, cosine, relevance
 from heartbit.core.terms import terms
 from heartbit.errors import MemoryStoreError
-from heartbit.stores.memories.base import Embedding, NewMemory
+from heartbit.stores.memories.base import NewMemory
 from heartbit.stores.memories.entries import consolidated, indexed, new_memory, relinked
 
 

@@ -17,6 +17,7 @@ from psycopg.rows import dict_row
 
 from heartbit.core.memory import (
     REINFORCEMENT,
+    Embedding,
     Memory,
     MemoryQuery,
     Namespace,
@@ -30,7 +31,7 @@ from heartbit.core.ranking import CANDIDATES, relevance
 from heartbit.core.terms import terms
 from heartbit.errors import MemoryStoreError
 from heartbit.stores.database import Connection, Database
-from heartbit.stores.memories.base import Embedding, NewMemory
+from heartbit.stores.memories.base import NewMemory
 from heartbit.stores.memories.entries import consolidated, new_memory, relinked
 from heartbit.stores.memories.rows import (
     columns,

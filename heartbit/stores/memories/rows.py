@@ -10,8 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from heartbit.core.memory import CONFIDENTIALITY, Memory, MemoryQuery, Namespace, allowed
-from heartbit.stores.memories.base import Embedding
+from heartbit.core.memory import CONFIDENTIALITY, Embedding, Memory, MemoryQuery, Namespace, allowed
 from heartbit.stores.memories.entries import indexed
 
 _KEPT_IN_ENTRY = (
