@@ -8,13 +8,20 @@ from typing import Any, Literal
 
 import pytest
 
-from heartbit.core.commands import Command
-from heartbit.core.events import LateResult, RunCancelled, ToolReturned
+from heartbit.core.commands import CallTool, Command
+from heartbit.core.events import LateResult, RunCancelled, RunStarted, ToolReturned
+from heartbit.core.state import RunState
+from heartbit.engines.durable import DurableEngine
 from heartbit.engines.leases import Held
 from heartbit.engines.patience import Patience
+from heartbit.engines.plan import RunPlace
+from heartbit.engines.ports import Done
 from heartbit.errors import JournalUnavailable, RunStopped, StepHandedBack
+from heartbit.stores.journal import Append, Appended
 from heartbit.stores.memory_journal import InMemoryJournal, _Transaction
-from tests.support.bench import RUN, SOLO, Bench, Clock, Say, calling
+from heartbit.stores.postgres import PostgresJournal
+from tests.support.bench import RUN, SOLO, Bench, Clock, Outbox, Say, calling
+from tests.support.journals import call, replied, returned
 
 Fault = Literal["refused", "cut", "none"]
 
@@ -176,6 +183,47 @@ def test_a_step_that_this_process_has_begun_too_late_is_not_in_doubt(batched: bo
     assert ["pay did it"] == [
         each.content for each in bench.journal.events(RUN) if isinstance(each, ToolReturned)
     ]
+
+
+class CutOff(PostgresJournal):
+    """A real journal whose answers to appends are lost: each comes after a commit."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.cuts = 0
+
+    def append(self, append: Append) -> Appended:
+        """As always, but only the second try hears of it."""
+        appended = super().append(append)
+        if appended.ok and append.step:
+            self.cuts += 1
+            raise JournalUnavailable("The database has crashed; try again when it is back.")
+        return appended
+
+
+def test_an_outcome_is_recognised_in_a_real_journal(postgres: str) -> None:
+    """Whatever a tool or a model has said: what was read back is what was written."""
+    odd = "NUL \0, half a character \ud800, a snake \U0001f40d"
+
+    def work(command: Command, state: RunState, *_: Any) -> Done:
+        if isinstance(command, CallTool):
+            return Done(event=returned(command.step, odd))
+        asked = call("look", odd, x=[1.5, None, {"y": odd}], z={})
+        reply = replied(state.turn, odd, *([asked] if state.turn == 1 else []))
+        return Done(event=reply)
+
+    journal = CutOff(postgres)
+    patience = Patience(sleep=lambda seconds: None)
+    engine = DurableEngine(
+        journal=journal, outbox=Outbox(), work=work, owner="me", patience=patience, batch_seconds=9
+    )
+    start = RunStarted(prompt="Go.", definition=SOLO, blackboard=RUN)
+    engine.open(RunPlace(run_id=RUN, root_run_id=RUN), start, task_id=RUN)
+    engine.step(RUN, "1/model")
+    steps = [event.step for event in journal.events(RUN)]
+    assert ["start", "1/model", "1/tool/0", "2/model", "end"] == steps
+    assert 3 == journal.cuts
+    journal.close()
 
 
 def test_a_process_that_ends_leaves_the_next_steps_to_others() -> None:

@@ -687,6 +687,19 @@ def test_a_cancel_reaches_every_open_run_of_the_tree(stage: Stage) -> None:
     assert () == stage.journal.request_cancel(root)
 
 
+def test_who_works_on_a_run_learns_that_nobody_wants_it_any_more(stage: Stage) -> None:
+    root, ended, other = stage.open(), stage.open(), stage.open()
+    child = sub_run(root)
+    stage.append(root, replied(), runs=[child])
+    every = [root, ended, other, child.run_id, NO_RUN]
+    assert () == stage.journal.stopped_runs(every)
+    stage.finish(ended)
+    assert (ended,) == stage.journal.stopped_runs(every)
+    stage.journal.request_cancel(child.run_id)
+    assert {ended, root, child.run_id} == set(stage.journal.stopped_runs(every))
+    assert () == stage.journal.stopped_runs([other])
+
+
 # Approvals
 
 

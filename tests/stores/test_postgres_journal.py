@@ -184,6 +184,7 @@ def test_the_sweep_reads_no_table_through_at_a_hundred_thousand_parked_runs(
     (run_id,) = sql("select id from runs limit 1")[0]
     asked = ASKED | {
         "tree": {"run_id": run_id, "every": True, "tenant": None},
+        "stopped_runs": {"run_ids": [run_id]},
         "request_cancel": {"run_id": run_id, "again_seconds": 1, "every": True, "tenant": None},
     }
     with psycopg.connect(postgres, autocommit=True) as connection:
