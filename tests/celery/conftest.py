@@ -81,6 +81,7 @@ def fleet(_fleet: Fleet, valkey_server: str, _postgres_database: str) -> Iterato
     _fleet.scene.heard.clear()
     yield _fleet
     _fleet.scene.gate.set()
+    canvas.let_it_finish(_fleet.app)
 
 
 HERE = Path(__file__).parent

@@ -169,17 +169,20 @@ def close(app: Celery) -> None:
     app.close()
 
 
-def _let_it_finish(app: Celery) -> None:
-    """Wait for what the last test has left behind.
+def let_it_finish(app: Celery) -> None:
+    """Wait for what a test has left behind, as long as it takes.
 
-    A task that ends after its channel was closed opens a connection to acknowledge itself, which
-    nobody closes.
+    What it still does would be seen by the next test. And a task that ends after its channel was
+    closed opens a connection to acknowledge itself, which nobody closes.
     """
     with redis.Redis.from_url(app.conf.broker_url) as client:
-        names = [*QUEUES, "unacked"]
         end = time.monotonic() + SECONDS
-        while (state.active_requests or client.exists(*names)) and time.monotonic() < end:
-            time.sleep(0.01)
+        idle = 0
+        # A message that a worker just takes is nowhere to be seen for a moment.
+        while idle < 2 and time.monotonic() < end:
+            busy = state.active_requests or client.exists(*QUEUES, "unacked")
+            idle = 0 if busy else idle + 1
+            time.sleep(0.005)
 
 
 @contextmanager
@@ -193,7 +196,7 @@ def fleet(app: Celery, scene: Scene, database: str, **options: Any) -> Iterator[
             worker_ready.send(sender=app)  # as a worker that is a program does
             yield made
             scene.gate.set()
-            _let_it_finish(app)
+            let_it_finish(app)
     finally:
         scene.gate.set()
         process.close()
