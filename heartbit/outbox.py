@@ -84,6 +84,16 @@ class CeleryOutbox:
         with _sending(f"a look at run {run_id}"):
             _look_at(run_id).apply_async(add_to_parent=False)
 
+    def reachable(self) -> bool:
+        """Whether the broker can be connected to now."""
+        try:
+            with current_app.connection_for_write() as connection:
+                connection.ensure_connection(max_retries=1, interval_start=0)
+        except Exception as error:  # whatever a broker raises
+            _logger.debug("The broker cannot be reached: %s", error)
+            return False
+        return True
+
     def empty_queues(self) -> Sequence[str]:
         """Queues that certainly hold no message now."""
         try:
@@ -114,8 +124,9 @@ class CeleryOutbox:
 
     def revoke(self, task_ids: Sequence[str]) -> None:
         """Have workers discard tasks that they have not begun."""
-        with _sending(f"the recall of {len(task_ids)} tasks"):
-            current_app.control.revoke(list(task_ids))
+        if self.reachable():  # else it would be tried for as long as the broker is away
+            with _sending(f"the recall of {len(task_ids)} tasks"):
+                current_app.control.revoke(list(task_ids))
 
 
 def _call(dispatch: Dispatch, call: ExternalCall, producer: Any) -> None:

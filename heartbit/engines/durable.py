@@ -214,6 +214,10 @@ class DurableEngine:
         else:
             self.send_again(run_id, step, command.spec.queue or TOOL_QUEUE)
 
+    def can_send(self) -> bool:
+        """Whether messages get to a broker now."""
+        return self._outbox.reachable()
+
     def empty_queues(self) -> Sequence[str]:
         """Queues in which no message waits."""
         return self._outbox.empty_queues()

@@ -68,6 +68,9 @@ class Outbox(Protocol):
     def wake(self, run_id: str) -> None:
         """Have somebody look after a run."""
 
+    def reachable(self) -> bool:
+        """Whether messages get to the broker now: what is not sent at all is certainly not lost."""
+
     def empty_queues(self) -> Sequence[str]:
         """Queues that certainly hold no message now: what is not claimed by then is lost.
 

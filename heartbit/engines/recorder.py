@@ -193,11 +193,13 @@ class Recorder:
         progress: Progress | None = None,
     ) -> None:
         """Send steps that were never sent; each is won by one caller."""
+        if progress is None and any("/tool/" in step for step in steps):
+            progress = self._runs.progress(place.run_id)
+        if progress is not None:
+            steps = self._sendable(place.run_id, progress, steps)
         if not steps:
             return
         won = self._journal.take_dispatch(place.run_id, steps, again_seconds=self._lease_seconds)
-        if progress is None and any("/tool/" in step for step, _ in won):
-            progress = self._runs.progress(place.run_id)
         if progress is None:
             self._outbox.steps([dispatch_of(place, agent, step, queue) for step, queue in won])
         else:
@@ -211,6 +213,14 @@ class Recorder:
             cancelled = self._journal.run(place.root_run_id).cancel_requested
             messages = [each for each in messages if not (each.call and cancelled)]
         self._outbox.steps(messages)
+
+    def _sendable(self, run_id: str, progress: Progress, steps: Sequence[str]) -> Sequence[str]:
+        """Without those that must not be sent twice, while it is clear that they would be lost."""
+        state, commands = progress.state, progress.commands
+        calls = [s for s in steps if external_call(run_id, state, commands.get(s))]
+        if not calls or self._outbox.reachable():
+            return steps
+        return [step for step in steps if step not in calls]
 
     def abandon(self, run_id: str, state: RunState, commands: Iterable[Command]) -> None:
         """Nobody waits for the outcome of these commands any more: recall what was sent out."""

@@ -43,8 +43,9 @@ class Sweep:
             return False
         found: dict[str, Any] = {"limit": BATCH, "again_seconds": self._lease_seconds}
         _all(self._expired, partial(self._journal.expired_steps, **found))
-        empty = self._engine.empty_queues()
-        _all(self._unsent, partial(self._journal.unsent_steps, **found, empty_queues=empty))
+        if self._engine.can_send():
+            empty = self._engine.empty_queues()
+            _all(self._unsent, partial(self._journal.unsent_steps, **found, empty_queues=empty))
         _all(self._due, partial(self._journal.due_timers, **found))
         _all(self._engine.publish, partial(self._journal.unpublished, **found))
         self._engine.admit()

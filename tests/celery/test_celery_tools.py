@@ -23,7 +23,7 @@ from heartbit.core.events import LateResult, ToolReturned
 from heartbit.core.messages import ToolResult
 from heartbit.core.request import ModelRequest
 from heartbit.engines.ids import external_task_id
-from heartbit.errors import ConfigError
+from heartbit.errors import ConfigError, JournalUnavailable
 from heartbit.loop import background_loop, stop_background_loop
 from heartbit.outbox import TOOL_FINISHED, CeleryOutbox
 from heartbit.providers.scripted import Reply, call
@@ -197,7 +197,9 @@ def fleet(_fleet: Fleet, postgres: str) -> Iterator[Fleet]:
     _fleet.host.end.set()
 
 
-@pytest.mark.parametrize("what", RESULTS)
+@pytest.mark.parametrize(
+    "what", [pytest.param(r, marks=pytest.mark.slow if r == "10 MB" else ()) for r in RESULTS]
+)
 def test_whatever_a_task_returns_is_text_for_the_model(fleet: Fleet, what: str) -> None:
     """JSON where it is no text already; nothing of it gets lost on its way."""
     expected = SHOWN.get(what, RESULTS[what])
@@ -237,6 +239,7 @@ def test_arguments_are_checked_before_anything_is_sent(fleet: Fleet) -> None:
     assert "ERROR Input validation failed" in fleet.run(("give", {"what": 4}))
 
 
+@pytest.mark.slow
 def test_a_task_that_no_worker_knows_is_an_error(fleet: Fleet) -> None:
     """Celery throws its message away and notes so in the result backend, where the sweep looks."""
     said = fleet.run(("unheard_of", {"a": 1}))
@@ -244,6 +247,7 @@ def test_a_task_that_no_worker_knows_is_an_error(fleet: Fleet) -> None:
     assert "host.unheard_of" in said
 
 
+@pytest.mark.slow
 def test_a_task_that_takes_too_long_is_given_up(fleet: Fleet) -> None:
     """No worker of ours waits, and the model hears of it."""
     said = fleet.run(("slow", {}))
@@ -251,6 +255,7 @@ def test_a_task_that_takes_too_long_is_given_up(fleet: Fleet) -> None:
     assert ["slow"] == fleet.host.began
 
 
+@pytest.mark.slow
 def test_a_revoked_task_is_an_error(fleet: Fleet) -> None:
     """Celery calls nobody back then: the sweep finds out."""
     app = fleet.host.app
@@ -263,6 +268,7 @@ def test_a_revoked_task_is_an_error(fleet: Fleet) -> None:
     assert "ERROR The Celery task was revoked: it was not done." == said
 
 
+@pytest.mark.slow
 def test_a_task_whose_message_is_lost_is_sent_again_if_that_does_no_harm(fleet: Fleet) -> None:
     """The broker has forgotten it, and nobody has begun it."""
     outbox, lost = fleet.runtime.engine._outbox, []
@@ -284,6 +290,7 @@ def test_a_task_whose_message_is_lost_is_sent_again_if_that_does_no_harm(fleet: 
     assert 1 == len(lost)
 
 
+@pytest.mark.slow
 def test_a_lost_callback_is_made_up_for(fleet: Fleet) -> None:
     """The result is in the backend."""
     callback: Any = fleet.host.app.tasks[TOOL_FINISHED]
@@ -294,6 +301,50 @@ def test_a_lost_callback_is_made_up_for(fleet: Fleet) -> None:
         callback.apply_async = send
 
 
+def test_an_answer_waits_in_its_queue_while_the_journal_is_away(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It may be known to nobody else."""
+    monkeypatch.setattr(tasks, "PAUSE_SECONDS", 0.01)
+    external, left = fleet.runtime.engine.external, [3]
+    finished = external.finished
+
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise JournalUnavailable("The database is starting up; try again in a moment.")
+        finished(*args, **kwargs)
+
+    monkeypatch.setattr(external, "finished", refuse)
+    assert "so" == fleet.run(("forget", {"what": "so"}))
+    assert 3 == caplog.text.count("waits in its queue: The database is starting up")
+    assert "Traceback" not in caplog.text
+
+
+def test_an_eager_run_refuses_celery_tasks(fleet: Fleet) -> None:
+    """It is over when the call returns, and nobody could have answered."""
+    with pytest.raises(ConfigError, match="Celery tasks are tools of durable runs only"):
+        run_agent.apply(["[]"], {"agent": "caller"}).get()
+
+
+def test_it_is_known_whether_the_broker_can_be_reached(fleet: Fleet) -> None:
+    """The discard port is no broker."""
+    outbox = CeleryOutbox()
+    assert outbox.reachable()
+    app = canvas.host_app("redis://127.0.0.1:9/0")
+    state: Any = _state
+    before = state._tls.current_app
+    app.set_current()
+    try:
+        assert not outbox.reachable()
+        outbox.revoke(["a task"])
+        assert "unknown" == outbox.answer("a task").state
+    finally:
+        state._tls.current_app = before
+        app.close()
+
+
+@pytest.mark.slow
 def test_the_end_of_a_run_recalls_what_has_not_begun(fleet: Fleet) -> None:
     """The worker throws the task away."""
     run = fleet.start(("slow", {}))
@@ -339,6 +390,7 @@ def test_a_forged_answer_changes_nothing(
     assert all("\n" not in r.getMessage() for r in caplog.records if "heartbit" in r.name)
 
 
+@pytest.mark.slow
 def test_an_answer_that_comes_too_late_is_kept_for_the_record(fleet: Fleet) -> None:
     """The task that was given up ends after all, while its run still goes on."""
     run, journal = fleet.start(("slow", {}), ("hold", {})), fleet.runtime.journal

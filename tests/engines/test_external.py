@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from heartbit.core.agent import AgentDefinition, as_json
+from heartbit.core.agent import AgentDefinition, PermissionRule, as_json
 from heartbit.core.commands import Command
 from heartbit.core.events import Decision, LateResult, ToolReturned
 from heartbit.core.tools import ToolSpec
@@ -139,6 +139,39 @@ def test_a_call_that_was_never_sent_is_sent_by_the_sweep() -> None:
     assert [] == bench.outbox.calls
     bench.later(2)
     assert ["billing.bill"] == [call.task for call in bench.outbox.calls]
+
+
+def test_a_call_that_cannot_be_sent_now_is_sent_once_the_broker_is_back() -> None:
+    """Not sending it at all leaves no doubt, so it need not time out."""
+    bench = Bench(calling("bill", "look"), AGENT)
+    bench.engine.resume(RUN)
+    bench.outbox.unreachable = True
+    bench.deliver_all()
+    assert 1 == bench.begun[RUN, "1/tool/1"]
+    for _ in range(9):
+        bench.later()
+    assert [] == bench.outbox.calls
+    bench.outbox.unreachable = False
+    for _ in range(9):
+        bench.later()
+    assert 1 == len(bench.outbox.calls)
+    answer(bench)
+    assert "succeeded" == bench.until_it_ends()
+
+
+def test_a_call_that_a_human_was_asked_about_is_sent_after_the_approval() -> None:
+    """Permissions hold as for every other tool."""
+    rule = PermissionRule(tool="bill", action="ask")
+    bench = called("bill", agent=replace(AGENT, permissions=(rule,)))
+    bench.later(ANSWER_SECONDS)
+    assert [] == bench.outbox.calls
+    bench.decide(APPROVE)
+    bench.later()
+    assert 1 == len(bench.outbox.calls)
+    bench.later(599)
+    assert STEP not in bench.steps
+    answer(bench)
+    assert "succeeded" == bench.until_it_ends()
 
 
 def test_a_lost_callback_is_made_up_for_by_the_result_backend() -> None:

@@ -72,6 +72,7 @@ class Outbox:
     calls: list[ExternalCall] = field(default_factory=list)
     answers: dict[str, Answer] = field(default_factory=dict)
     revoked: list[str] = field(default_factory=list)
+    unreachable: bool = False
 
     def steps(self, dispatches: Sequence[Dispatch]) -> None:
         for each in dispatches:
@@ -96,6 +97,9 @@ class Outbox:
 
     def wake(self, run_id: str) -> None:
         self._send(("look", run_id))
+
+    def reachable(self) -> bool:
+        return not self.unreachable
 
     def empty_queues(self) -> Sequence[str]:
         return ()
