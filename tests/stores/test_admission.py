@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -164,6 +165,28 @@ def test_only_what_is_left_to_do_of_a_fork_begins(stage: Stage) -> None:
     assert (new.run_id,) == stage.journal.admit(9)
     assert ("2/model",) == stage.journal.undispatched(new.run_id)
     assert "done" == stage.claim(new.run_id, "1/model").why_not
+
+
+def test_who_admits_counts_what_another_one_is_just_admitting(postgres: str) -> None:
+    """It waits until the other one is done, for until then nobody can know."""
+    journal = PostgresJournal(postgres, pool_size=1)
+    for _ in range(3):
+        journal.open_run(new_run(HELD))
+    with psycopg.connect(postgres) as other, ThreadPoolExecutor(1) as pool:
+        assert 2 == len(other.execute("select heartbit_admit_v1(2)").fetchall())
+        admitting = pool.submit(journal.admit, 2)
+        with psycopg.connect(postgres, autocommit=True) as watch:
+            while not watch.execute(WAITING).fetchall():
+                assert not admitting.done()
+        other.commit()
+        assert () == admitting.result(30)
+    journal.close()
+
+
+WAITING = """
+    select from pg_stat_activity
+     where datname = current_database() and wait_event_type = 'Lock' and wait_event = 'advisory'
+"""
 
 
 def test_two_processes_that_admit_at_the_same_time_stay_within_the_limit(postgres: str) -> None:
