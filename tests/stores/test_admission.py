@@ -185,7 +185,7 @@ def test_who_admits_counts_what_another_one_is_just_admitting(postgres: str) -> 
 
 WAITING = """
     select from pg_stat_activity
-     where datname = current_database() and wait_event_type = 'Lock' and wait_event = 'advisory'
+     where datname = current_database() and wait_event_type = 'Lock'
 """
 
 
