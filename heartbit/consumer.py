@@ -5,6 +5,9 @@ Celery itself imports this module, in a worker only, because `worker_consumer` n
 kombu leaves channels of a lost Redis behind that have forgotten the address of their server. When
 one of them is closed once more, or the task of one of its messages ends, the AttributeError of that
 would end the worker: it is no error of a connection, and only those are expected.
+
+kombu also makes a client of Redis for every command, a few of them for each message, and nothing
+about a client is cheap but its use. The channels of a worker keep theirs.
 """
 
 from __future__ import annotations
@@ -16,14 +19,31 @@ from typing import Any
 
 from celery.exceptions import CPendingDeprecationWarning
 from celery.worker.consumer import Consumer as CeleryConsumer
+from kombu.transport import redis
 
 _logger = logging.getLogger("heartbit.worker")
+
+
+class Channel(redis.Channel):
+    """A channel that keeps its client for commands as long as the pool behind it."""
+
+    _kept: Any = None
+
+    def _create_client(self, asynchronous: bool = False) -> Any:
+        """A client; the blocking ones have a connection of their own and are not shared."""
+        base: Any = super()
+        if asynchronous:
+            return base._create_client(asynchronous=True)
+        if self._kept is None or self._kept.connection_pool is not self.pool:
+            self._kept = base._create_client()
+        return self._kept
 
 
 class Consumer(CeleryConsumer):
     """Tries to connect again whatever happens while a lost connection is let go of."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
+        redis.Transport.Channel = Channel
         # Nobody elects anything here, and each outage would fill the log with gossip's traceback.
         super().__init__(*args, **options | {"without_gossip": True})
         # Said at every loss of a connection; the setting that it is about was chosen.
