@@ -25,6 +25,7 @@ class RunEvents:
         RunNotFound: there is no such run.
         ConfigError: `after` is no offset.
         JournalError: the journal could not be read at the beginning; later it is waited for.
+        RuntimeError: `for` inside of a loop, which it would keep from doing anything else.
     """
 
     run_id: str
@@ -33,6 +34,8 @@ class RunEvents:
     after: str | None = None
 
     def __iter__(self) -> Iterator[Json]:
+        if _in_a_loop():
+            raise RuntimeError("Inside of an asyncio loop the events of a run want `async for`.")
         with closing(self.reader.iterate(self._root(), self.after or START)) as items:
             for item in items:
                 yield _entry(item)
@@ -45,6 +48,14 @@ class RunEvents:
 
     def _root(self) -> str:
         return self.journal.run(self.run_id).root_run_id
+
+
+def _in_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _entry(item: StreamItem) -> Json:

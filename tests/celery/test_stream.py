@@ -76,6 +76,15 @@ def test_without_a_loop_it_is_the_same(url: str) -> None:
     assert asyncio.run(all_of(aiter(events))) == list(events)
 
 
+def test_a_loop_is_never_blocked_by_it(url: str) -> None:
+    async def mistaken() -> None:
+        for _ in heartbit.stream(NOBODY):
+            raise AssertionError
+
+    with pytest.raises(RuntimeError, match="want `async for`"):
+        asyncio.run(mistaken())
+
+
 def test_each_offset_is_where_another_reader_may_go_on(url: str) -> None:
     run_id = finished()
     every = list(heartbit.stream(run_id))
