@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import select
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -29,6 +30,9 @@ TOOL_CONNECTIONS = 4
 TOOL_IDLE_SECONDS = 60
 IDLE_SECONDS = 5
 WAIT_SECONDS = 30.0
+# A pool waits longer after each failure to connect, for minutes in the end. It shall give up early
+# instead: whoever needs a connection finds out whether the server is back.
+ASK_SECONDS = 2.0
 # A network that swallows everything must not hold a worker for the minutes TCP would wait.
 CONNECTION_DEFAULTS: dict[str, Any] = {
     "application_name": "heartbit",
@@ -65,12 +69,8 @@ class Database:
     @contextmanager
     def connection(self, pool: str = "journal") -> Iterator[Connection]:
         """A connection in autocommit mode; what psycopg says of a failure becomes ours."""
-        with mapped():
-            try:
-                with borrowed(self._pool(pool)) as connection:
-                    yield connection
-            except PoolTimeout as error:
-                raise self._why_not() or error from error
+        with mapped(), borrowed(self._pool(pool), self._take) as connection:
+            yield connection
 
     def tool_connection(self) -> AbstractContextManager[Connection]:
         """A connection inside a transaction that ends by itself if a tool forgets it."""
@@ -130,8 +130,21 @@ class Database:
             max_size=size,
             open=True,
             timeout=WAIT_SECONDS,
+            reconnect_timeout=ASK_SECONDS,
             num_workers=1,
         )
+
+    def _take(self, pool: Pool) -> Connection:
+        """A connection of a pool: waited for as long as the server would give one."""
+        until = time.monotonic() + WAIT_SECONDS
+        while True:
+            try:
+                return pool.getconn(timeout=min(ASK_SECONDS, WAIT_SECONDS))
+            except PoolTimeout as error:
+                if (why := self._why_not()) is not None:
+                    raise why from error
+                if time.monotonic() >= until:
+                    raise
 
     def _why_not(self) -> psycopg.Error | None:
         """Why the pool has no connection: None if the server would give one."""
@@ -169,13 +182,13 @@ def records(connection: Connection, query: str, **parameters: Any) -> list[dict[
 
 
 @contextmanager
-def borrowed(pool: Pool) -> Iterator[Connection]:
+def borrowed(pool: Pool, take: Callable[[Pool], Connection]) -> Iterator[Connection]:
     """A connection of a pool that the server has not closed.
 
     The pool could check this itself, but waits longer after each closed one: all of them are, once
     the server was restarted.
     """
-    connection = _alive(pool)
+    connection = _alive(pool, take)
     try:
         with connection:
             yield connection
@@ -183,9 +196,9 @@ def borrowed(pool: Pool) -> Iterator[Connection]:
         pool.putconn(connection)
 
 
-def _alive(pool: Pool) -> Connection:
+def _alive(pool: Pool, take: Callable[[Pool], Connection]) -> Connection:
     for _ in range(pool.max_size + 2):
-        connection = pool.getconn()
+        connection = take(pool)
         if still_there(connection):
             return connection
         connection.close()
