@@ -2,6 +2,7 @@
 #
 #   make            format, lint, import contract, types, fast tests
 #   make test       the same and every slow test; make test T=core runs one floor of tests/
+#   make slow       the minutes of chaos that nothing else runs
 #   make run        the main job; make run PROMPT="..." gives it another task
 #   make demo       a durable run whose worker is killed in the middle
 
@@ -36,7 +37,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 check: lint
-	@$(PYTEST) $(ON_ALL_CORES) -m "not slow"
+	@$(PYTEST) $(ON_ALL_CORES) -m "not slow and not chaos"
 
 lint: setup
 	@$(BIN)/ruff format --check --quiet .
@@ -49,14 +50,14 @@ fmt: setup
 
 ifdef T
 test: setup
-	@$(PYTEST) tests/$(T)
+	@$(PYTEST) -m "not chaos" tests/$(T)
 else
 test: lint
-	@$(PYTEST) $(ON_ALL_CORES)
+	@$(PYTEST) $(ON_ALL_CORES) -m "not chaos"
 endif
 
 slow: setup
-	@$(PYTEST) -m slow
+	@$(PYTEST) -m chaos
 
 bench: setup
 	@$(BIN)/python -m benchmarks

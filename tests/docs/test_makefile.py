@@ -1,4 +1,4 @@
-"""make hands a prompt to the program as it was typed."""
+"""make hands a prompt to the program as it was typed, and each test to one target at least."""
 
 from __future__ import annotations
 
@@ -77,3 +77,22 @@ def test_a_prompt_never_runs_as_a_command(environment_folder: Path, tmp_path: Pa
 def test_without_a_prompt_the_program_chooses_its_own(environment_folder: Path) -> None:
     """No argument is given, rather than an empty one."""
     assert ["-m", "heartbit.demo"] == make_run(environment_folder)
+
+
+@pytest.mark.parametrize(
+    ("target", "marks"),
+    [("check", '"not slow and not chaos"'), ("test", '"not chaos"'), ("slow", "chaos")],
+)
+def test_each_target_runs_the_tests_it_is_there_for(target: str, marks: str) -> None:
+    """What takes minutes is in `make slow` alone, all the rest in `make test`."""
+    environ = {name: value for name, value in os.environ.items() if "MAKE" not in name}
+    done = subprocess.run(
+        ["make", "--dry-run", target],
+        cwd=ROOT,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    [command] = [line for line in done.stdout.splitlines() if " -m pytest " in line]
+    assert command.endswith(f" -m {marks}")
