@@ -3,6 +3,7 @@
 HeartbitError
 +-- ConfigError                 the person's file, flag or environment
 +-- ToolError                   goes to the model as an error result, never ends a run
+|   +-- ToolTimedOut                was given up, and may still be at it
 +-- ProviderError               a model call that failed (attribute `retryable`)
 |   +-- RateLimited  Overloaded  ServerFailure  NetworkFailure  CallTimedOut  TruncatedStream
 |   +-- AuthenticationFailed  ContextTooLong  InvalidRequest  MalformedReply  ContentRefused
@@ -42,6 +43,10 @@ class ConfigError(HeartbitError):
 
 class ToolError(HeartbitError):
     """The tool could not do its work."""
+
+
+class ToolTimedOut(ToolError):
+    """The tool did not end in time."""
 
 
 class ProviderError(HeartbitError):

@@ -24,6 +24,7 @@ from heartbit.core.tools import ToolSpec
 from heartbit.engines.standalone import Approver, OnEvent, OnText, StandaloneRun, World
 from heartbit.errors import ConfigError, run_error
 from heartbit.providers.base import Provider
+from heartbit.stores.tool_database import ToolDatabase
 from heartbit.toolbox import CeleryTasks, find_tools, put_in
 from heartbit.tools.base import Tool
 from heartbit.tools.blackboard import BLACKBOARD_TOOLS
@@ -56,6 +57,7 @@ class Orchestrator:
         response_schema: the structure of the result, whoever gives it; without one a single agent
             answers in its own.
         celery_tasks: looks up tools listed as `celery:task.name`, which only durable runs can have.
+        database_url: where transactional tools have their tables, as postgresql://...
         approver: decides about calls that need a human; without one such a run ends `waiting`.
         on_text: hears the text of the agent that answers the prompt.
         on_event: hears every event and every text of all agents, as JSON objects. What it,
@@ -82,6 +84,7 @@ class Orchestrator:
         tool_options: Sequence[ToolOptions] = (),
         celery_tasks: CeleryTasks | None = None,
         workspace: Path | str | None = None,
+        database_url: str | None = None,
         on_text: OnText | None = None,
         on_event: OnEvent | None = None,
         on_warning: Callable[[str], None] | None = None,
@@ -101,6 +104,7 @@ class Orchestrator:
         self._tool_options = {options.name: options for options in tool_options}
         self._celery_tasks = celery_tasks
         self._workspace = Path(workspace) if workspace is not None else None
+        self._database = ToolDatabase(database_url) if database_url else None
         self._on_text = on_text
         self._on_event = on_event
         self._warn = on_warning or _logger.warning
@@ -119,6 +123,7 @@ class Orchestrator:
     ) -> None:
         connections, self._connections = self._connections, None
         self._told = set()
+        self._close_database()
         if connections is not None:
             await connections.__aexit__(kind, error, trace)
 
@@ -185,6 +190,8 @@ class Orchestrator:
         self._tell([*connections.warnings, *(w for each in found for w in each.warnings)])
         executables: dict[str, Tool] = {each.spec.ref: each for each in BLACKBOARD_TOOLS}
         specs = [put_in(each.tools, executables) for each in found]
+        if self._database is None:
+            _check_without_database(executables)
         return Resolved(
             definition=self._definition(routing, agents, specs),
             routed=RunRouted(
@@ -229,7 +236,14 @@ class Orchestrator:
             yield self._connections
             return
         async with McpConnections() as connections:
-            yield connections
+            try:
+                yield connections
+            finally:
+                self._close_database()
+
+    def _close_database(self) -> None:
+        if self._database is not None:
+            self._database.close()
 
     def _involved(self, routing: Routing) -> tuple[Agent, ...]:
         if routing.decision == "orchestrate":
@@ -282,12 +296,22 @@ class Orchestrator:
             on_event=self._on_event,
             on_text=self._on_text,
             owner=owner,
+            tables=self._database.tables if self._database else None,
         )
 
 
 def as_prompt(value: Any) -> str:
     """What an agent is told: text as it is, anything else as JSON."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _check_without_database(tools: Mapping[str, Tool]) -> None:
+    for each in tools.values():
+        if each.spec.effect == "transactional" and hasattr(each, "prepare_call"):
+            raise ConfigError(
+                f"Tool {each.spec.name} is transactional: it needs a database. Set url in "
+                "[database] or $HEARTBIT_DATABASE_URL, or database_url of the Orchestrator."
+            )
 
 
 def _check_standalone(tools: Mapping[str, Tool]) -> None:

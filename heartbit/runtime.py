@@ -12,7 +12,8 @@ import threading
 import uuid
 from collections import OrderedDict
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from heartbit.core.stream import RunIdentity
 from heartbit.engines.announcer import Announcer
 from heartbit.engines.boards import StepBoards
 from heartbit.engines.departure import Departure
+from heartbit.engines.doubted import asked_first
 from heartbit.engines.durable import DurableEngine
 from heartbit.engines.leases import Held, Leases
 from heartbit.engines.patience import Patience
@@ -35,6 +37,7 @@ from heartbit.engines.perform import Outside, perform
 from heartbit.engines.plan import Plan, RunPlace, is_repeatable
 from heartbit.engines.ports import Done, Outbox
 from heartbit.engines.recovery import Sweep, SweepThread
+from heartbit.engines.transactions import CallTransaction
 from heartbit.errors import ConfigError
 from heartbit.loop import BackgroundLoop, background_loop
 from heartbit.orchestrator import Orchestrator, Resolved
@@ -48,6 +51,7 @@ from heartbit.tools.celery_task import celery_task
 from heartbit.wiring import open_orchestrator
 
 SCRATCH_RUNS = 1024
+WAIT_SECONDS = 30.0
 LOCAL_REDIS = "redis://localhost:6379/0"
 
 
@@ -130,12 +134,26 @@ class Runtime:
         self.leases.check(held)
         boards = StepBoards(self._boards) if writes_boards(command) else None
         outside = self._outside(state, place, held, boards or self._boards)
-        future = self._loop.submit(perform(command, state, outside))
+        with ExitStack() as stack:
+            call = stack.enter_context(CallTransaction(self.journal.tool_transaction))
+            event = self._event(command, state, replace(outside, transaction=call.during), held)
+            call.check()
+            if call.written is None:
+                return Done(event=event, board=boards.writes if boards else ())
+            stack.pop_all()  # whoever appends the event ends it
+        return Done(event=event, board=boards.writes if boards else (), transaction=call)
+
+    def _event(self, command: Command, state: RunState, outside: Outside, held: Held) -> Event:
+        if held.doubt and isinstance(command, CallTool):
+            work = asked_first(command, state, outside, lambda: self.leases.check(held))
+        else:
+            work = perform(command, state, outside)
+        future = self._loop.submit(work)
         try:
             with self.leases.working(
                 held,
                 future.cancel,
-                seconds=time_limit(command, state),
+                seconds=time_limit(command, state, doubt=held.doubt),
                 repeatable=not isinstance(command, CallTool) or is_repeatable(command.spec),
             ):
                 event = future.result()
@@ -143,7 +161,7 @@ class Runtime:
             future.cancel()
             raise
         assert event is not None  # noqa: S101 - only a sub-run has its outcome later
-        return Done(event=event, board=boards.writes if boards else ())
+        return event
 
     def _outside(
         self, state: RunState, place: RunPlace, held: Held, boards: BoardAccess
@@ -164,6 +182,7 @@ class Runtime:
             scratch=self._scratch_of(place.run_id),
             tenant_id=place.tenant_id,
             user_id=place.user_id,
+            attempt=held.attempt,
         )
 
     def _scratch_of(self, run_id: str) -> dict[str, Any]:
@@ -190,11 +209,17 @@ def writes_boards(command: Command) -> bool:
     return isinstance(command, CallTool) and command.spec.effect == "transactional"
 
 
-def time_limit(command: Command, state: RunState) -> float | None:
-    """After how many seconds a step hangs that has not ended by itself; a model call never does."""
+def time_limit(command: Command, state: RunState, *, doubt: bool = False) -> float | None:
+    """After how many seconds a step hangs that has not ended by itself; a model call never does.
+
+    A call may be asked about or prepared before, and may wait for a connection to the database.
+    """
     if not isinstance(command, CallTool):
         return None
-    return command.spec.timeout_seconds or state.definition.tool_timeout_seconds
+    seconds = command.spec.timeout_seconds or state.definition.tool_timeout_seconds
+    if seconds is None or not (doubt or command.spec.effect == "transactional"):
+        return seconds
+    return 2 * seconds + WAIT_SECONDS
 
 
 async def _never(command: object) -> Event | None:

@@ -72,6 +72,7 @@ async def open_orchestrator(
             tool_options=[build_options(table) for table in config.tools],
             celery_tasks=celery_tasks,
             workspace=_workspace(config),
+            database_url=_revealed(config.database.url),
             on_text=on_text,
             on_event=on_event,
             on_warning=on_warning,

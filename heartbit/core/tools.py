@@ -22,7 +22,9 @@ class ToolSpec:
 
     `ref` says where the executable is found: `builtin:read`, `python:package.module:attribute`,
     `mcp:<server>#<tool>`, `celery:task.name`, `core:delegate_task`.
-    `effect` decides what happens to a call whose worker died in it (docs/architecture.md, Effects).
+    `effect` decides what happens to a call whose worker died in it (docs/architecture.md, Effects);
+    a tool with a `probe` is asked first whether such a call has happened. The calls of an `inline`
+    one touch nothing but heartbit's own stores: whoever has the reply that asks for them does them.
     """
 
     name: str
@@ -33,6 +35,8 @@ class ToolSpec:
     on_doubt: OnDoubt = "tell_model"
     timeout_seconds: float | None = None
     queue: str | None = None
+    probe: bool = False
+    inline: bool = False
     memo: dict[str, object] = field(default_factory=dict, init=False, compare=False, repr=False)
 
 

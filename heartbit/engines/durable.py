@@ -22,14 +22,9 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 
-from heartbit.core.calls import doubt, may_be_begun_again
+from heartbit.core.calls import may_be_begun_again
 from heartbit.core.commands import CallTool, Command
-from heartbit.core.events import (
-    DeadlinePassed,
-    Event,
-    RunFailed,
-    RunStarted,
-)
+from heartbit.core.events import DeadlinePassed, Event, RunStarted
 from heartbit.core.result import RunOutput, run_output
 from heartbit.core.run import Progress, follow
 from heartbit.engines.external import ExternalCalls
@@ -49,6 +44,7 @@ from heartbit.engines.plan import (
 from heartbit.engines.ports import Announce, Done, Outbox, Work
 from heartbit.engines.recorder import Recorder, dispatch_of
 from heartbit.engines.together import Together
+from heartbit.engines.verdicts import blame, can_be_asked, may_begin_again, tell
 from heartbit.errors import (
     BoardConflict,
     ConfigError,
@@ -56,7 +52,6 @@ from heartbit.errors import (
     RunNotFound,
     RunStopped,
     StepHandedBack,
-    WorkersLost,
 )
 from heartbit.stores.journal import Journal
 from heartbit.stores.records import Claim, ExpiredStep, NewRun, Opened
@@ -168,7 +163,8 @@ class DurableEngine:
         if claim.why_not == "unknown":
             raise RunNotFound(f"There is no step {step!r} of a run {run_id!r}.")
         progress = follow(known, claim.events)
-        if claim.why_not == "external" and _may_begin_again(progress, step):
+        asked = claim.why_not == "in_doubt" and can_be_asked(progress, step)
+        if asked or (claim.why_not == "external" and may_begin_again(progress, step)):
             claim = self._claim(run_id, step, progress, doubt=claim.attempt)
             progress = follow(progress, claim.events)
         place = self._place(run_id)
@@ -177,26 +173,25 @@ class DurableEngine:
         elif claim.why_not is not None:
             self._refused(place, progress, claim, step)
         elif command := progress.commands.get(step):
-            held = Held(run_id=run_id, step=step, attempt=claim.attempt, since=since)
+            attempt = claim.attempt
+            held = Held(run_id=run_id, step=step, attempt=attempt, since=since, doubt=asked)
             self._go_on(place, progress, command, held)
 
     def judge(self, lost: ExpiredStep) -> None:
-        """Decide about a step whose worker was lost and that cannot simply be done again."""
+        """Decide about a step whose worker was lost and that cannot simply be done again.
+
+        A tool that can be asked is asked by whoever claims the step: that may take its time.
+        """
         progress, place = self.progress(lost.run_id), self._place(lost.run_id)
         command = progress.commands.get(lost.step)
         if command is None or progress.state.ended:
             return
-        event: Event
-        if lost.fate == "in_doubt" and isinstance(command, CallTool):
-            event = doubt(progress.state, command)
+        if lost.fate != "in_doubt" or not isinstance(command, CallTool):
+            blame(self._recorder, place, progress, lost.step, lost.attempt)
+        elif command.spec.probe:
+            self.send_again(lost.run_id, lost.step, lost.queue)
         else:
-            progress = self._recorder.without_sub_runs(place, progress)
-            reason = f"Every worker that did step {lost.step} was lost: it seems to kill them."
-            usage = progress.state.usage
-            event = RunFailed(code=WorkersLost.code, message=reason, usage=usage)
-        self._recorder.record(
-            place, progress, event, step=lost.step, attempt=lost.attempt, verdict=True
-        )
+            tell(self._recorder, place, progress, command, lost.attempt)
 
     def send_again(self, run_id: str, step: str, queue: str) -> None:
         """Send a step whose message is lost."""
@@ -315,18 +310,16 @@ class DurableEngine:
             try:
                 done = self._work(command, turn.progress.state, turn.place, held)
             except ConfigError:  # nothing was begun: another worker may have what is missing here
-                self._journal.release(
-                    held.run_id, held.step, held.attempt, delay=self._lease_seconds
-                )
+                self._release(held, delay=self._lease_seconds)
                 raise
             since = self._clock()
-            with suppress(BoardConflict):
+            with done.transaction or nullcontext(), suppress(BoardConflict):
                 plan = self._record(turn, held, done)
                 return _kept(plan, since) if plan is not None else None
 
     def _record(self, turn: _Turn, held: Held, done: Done) -> Plan | None:
         """Store an outcome, with those of its neighbours if they come now."""
-        if turn.together is not None and not done.board:
+        if turn.together is not None and not done.board and done.transaction is None:
             outcome = Outcome(event=done.event, step=held.step, attempt=held.attempt)
             stored, plan = turn.together.store(outcome)
             if stored:
@@ -339,19 +332,32 @@ class DurableEngine:
             attempt=held.attempt,
             board=done.board,
             keeper=self._keeper(turn.until),
+            transaction=done.transaction,
         )
 
     def _hand_back(self, place: RunPlace, progress: Progress, held: Held) -> None:
         """Have a step done by somebody else at once; no worker was lost with it."""
-        self._journal.release(held.run_id, held.step, held.attempt)
+        self._release(held)
         agent = progress.state.definition.name
         self._recorder.dispatch(place, agent, [held.step], progress)
 
+    def _release(self, held: Held, delay: float = 0.0) -> None:
+        """Give a step back that was not begun.
+
+        One in doubt would be taken for one that nobody has ever begun: its lease runs out instead.
+        """
+        if not held.doubt:
+            self._journal.release(held.run_id, held.step, held.attempt, delay=delay)
+
     def _keeper(self, until: float | None) -> Keeper | None:
-        """Whether this process keeps the next steps of a run: not when its time is over."""
-        if until is None or self._clock() >= until or self._leaving():
+        """Whether this process keeps next steps of a run: only inline calls once its time is over.
+
+        A process that is to end keeps none.
+        """
+        if self._leaving():
             return None
-        return Keeper(owner=self._owner, lease_seconds=self._lease_seconds)
+        every = until is not None and self._clock() < until
+        return Keeper(owner=self._owner, lease_seconds=self._lease_seconds, every=every)
 
     def _claim(
         self, run_id: str, step: str, known: Progress | None, doubt: int | None = None
@@ -366,7 +372,9 @@ class DurableEngine:
         )
 
     def _refused(self, place: RunPlace, progress: Progress, claim: Claim, step: str) -> None:
-        if claim.why_not == "done":
+        if claim.why_not == "poisoned" and can_be_asked(progress, step):
+            blame(self._recorder, place, progress, step, claim.attempt)
+        elif claim.why_not == "done":
             agent = progress.state.definition.name
             self._recorder.dispatch(place, agent, self._journal.undispatched(place.run_id))
 
@@ -376,13 +384,6 @@ class DurableEngine:
 
     def _place(self, run_id: str) -> RunPlace:
         return self._runs.place(run_id)
-
-
-def _may_begin_again(progress: Progress, step: str) -> bool:
-    """Whether a worker of ours may do a step that nobody has got an answer for."""
-    command = progress.commands.get(step)
-    ours = isinstance(command, CallTool) and external_task(command.spec) is None
-    return ours and may_be_begun_again(progress.state, step)
 
 
 def _kept(plan: Plan, since: float) -> _Kept | None:

@@ -37,13 +37,15 @@ _logger = logging.getLogger("heartbit.leases")
 class Held:
     """A step that this process holds, by the number of its attempt.
 
-    `since` is a monotonic time at which the lease had not begun yet; None stands for now.
+    `since` is a monotonic time at which the lease had not begun yet; None stands for now. `doubt`
+    says that a worker was lost in an attempt before: ask first whether that has happened.
     """
 
     run_id: str
     step: str
     attempt: int
     since: float | None = field(default=None, compare=False)
+    doubt: bool = field(default=False, compare=False)
 
 
 class LeaseStore(Protocol):

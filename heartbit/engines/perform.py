@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from heartbit.core.commands import (
     AskApproval,
@@ -32,17 +33,20 @@ from heartbit.core.events import (
     ModelReplied,
     ToolReturned,
 )
-from heartbit.core.messages import Usage
+from heartbit.core.messages import Json, Usage
 from heartbit.core.output import truncate
 from heartbit.core.run import model_request
 from heartbit.core.state import RunState
 from heartbit.core.stream import RunIdentity
 from heartbit.core.summary import summary_request
 from heartbit.core.tools import ToolOutput, ToolSpec
-from heartbit.errors import HeartbitError
+from heartbit.errors import HeartbitError, ToolError, ToolTimedOut
 from heartbit.providers.base import Listener, Provider
 from heartbit.stores.base import Blackboard
-from heartbit.tools.base import Tool, ToolContext
+from heartbit.tools.base import ProbingTool, Tool, ToolContext, TransactionalTool
+
+T = TypeVar("T")
+Transactions = Callable[[float | None], AbstractAsyncContextManager[Any]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,7 +55,10 @@ class Outside:
 
     `tool` finds the executable of a spec (None: it is not available here). `sub_run` runs a
     sub-agent to its end; it gives None when the sub-agent waits for a human. `listener` hears a
-    streamed reply, or is None when nobody listens.
+    streamed reply, or is None when nobody listens. `transaction` opens one for a tool with tables
+    of its own, in which a statement may take so many seconds, and gives its connection; what is
+    raised in the block undoes it. Without a database it is None. `attempt` counts how often this
+    command was begun.
     """
 
     identity: RunIdentity
@@ -64,6 +71,8 @@ class Outside:
     scratch: dict[str, Any] = field(default_factory=dict)
     tenant_id: str | None = None
     user_id: str | None = None
+    transaction: Transactions | None = None
+    attempt: int = 1
 
 
 async def perform(command: Command, state: RunState, outside: Outside) -> Event | None:
@@ -114,7 +123,36 @@ async def _call_model(command: CallModel, state: RunState, outside: Outside) -> 
 
 
 async def _call_tool(command: CallTool, state: RunState, outside: Outside) -> Event:
-    output = await _tool_output(command, state, outside)
+    tool = outside.tool(command.spec)
+    if tool is None:
+        output = _failure(f"The tool {command.spec.name!r} is not available on this machine.")
+    else:
+        try:
+            output = await _contained(_called(tool, command, state, outside))
+        except ToolError as error:
+            output = _failure(error.message)
+    return _returned(command, state, output)
+
+
+async def probe(command: CallTool, state: RunState, outside: Outside) -> Event | None:
+    """Ask the tool of a call whose worker was lost in it what has become of it.
+
+    None means that it certainly has not happened.
+
+    Raises:
+        ToolError: nobody knows.
+    """
+    tool = cast("ProbingTool", outside.tool(command.spec))
+    ask = getattr(tool, "probe_call", None)
+    if ask is None:
+        raise ToolError(f"The tool {command.spec.name!r} cannot be asked on this machine.")
+    context = tool_context(command, state, outside)
+    answer = ask(_arguments(command), context)
+    output = await _contained(_in_time(_seconds(command, state), answer))
+    return None if output is None else _returned(command, state, _checked(output))
+
+
+def _returned(command: CallTool, state: RunState, output: ToolOutput) -> Event:
     return ToolReturned(
         step=command.step,
         content=truncate(output.content, state.definition.max_tool_output_bytes),
@@ -122,28 +160,78 @@ async def _call_tool(command: CallTool, state: RunState, outside: Outside) -> Ev
     )
 
 
-async def _tool_output(command: CallTool, state: RunState, outside: Outside) -> ToolOutput:
-    tool = outside.tool(command.spec)
-    if tool is None:
-        return _failure(f"The tool {command.spec.name!r} is not available on this machine.")
-    seconds = command.spec.timeout_seconds or state.definition.tool_timeout_seconds
+async def _called(tool: Tool, command: CallTool, state: RunState, outside: Outside) -> ToolOutput:
+    seconds, arguments = _seconds(command, state), _arguments(command)
+    context = tool_context(command, state, outside)
+    if command.spec.effect == "transactional" and hasattr(tool, "prepare_call"):
+        if outside.transaction is None:
+            raise ToolError(f"{command.spec.name} is transactional, and there is no database here.")
+        prepare = cast("TransactionalTool", tool).prepare_call
+        prepared = await _in_time(seconds, prepare(_arguments(command), context))
+        context = replace(context, prepared=prepared)
+        return await _called_in_transaction(tool, arguments, context, seconds, outside.transaction)
+    return _checked(await _in_time(seconds, tool.call(arguments, context)))
+
+
+class _Undone(Exception):
+    """The way out of a transaction for a call that ended with an error."""
+
+
+async def _called_in_transaction(
+    tool: Tool,
+    arguments: Json,
+    context: ToolContext,
+    seconds: float | None,
+    transaction: Transactions,
+) -> ToolOutput:
+    """A call whose result is an error has written nothing."""
+    output = _failure("")
+    with suppress(_Undone):
+        async with transaction(seconds) as connection:
+            call = tool.call(arguments, replace(context, connection=connection))
+            output = _checked(await _in_time(seconds, call))
+            if output.is_error:
+                raise _Undone
+    return output
+
+
+def _seconds(command: CallTool, state: RunState) -> float | None:
+    return command.spec.timeout_seconds or state.definition.tool_timeout_seconds
+
+
+def _arguments(command: CallTool) -> Json:
+    """A tool may change its arguments; the conversation keeps what the model said."""
+    return copy.deepcopy(command.call.arguments)
+
+
+async def _in_time(seconds: float | None, work: Awaitable[T]) -> T:
     scope = asyncio.timeout(seconds)
-    cancelled_before = _cancellations()
     try:
         async with scope:
-            # A tool may change its arguments; the conversation keeps what the model said.
-            arguments = copy.deepcopy(command.call.arguments)
-            return _checked(await tool.call(arguments, tool_context(command, state, outside)))
+            return await work
+    except TimeoutError:
+        if scope.expired():
+            raise ToolTimedOut(f"Tool execution timed out after {seconds:g} seconds.") from None
+        raise
+
+
+async def _contained(work: Awaitable[T]) -> T:
+    """What `work` gives.
+
+    Raises:
+        ToolError: it failed, in whatever way but a cancellation from outside.
+    """
+    cancelled_before = _cancellations()
+    try:
+        return await work
     except asyncio.CancelledError:
         if _cancellations() > cancelled_before:
             raise
-        return _failure("The tool was cancelled from within.")
+        raise ToolError("The tool was cancelled from within.") from None
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        if isinstance(error, TimeoutError) and scope.expired():
-            return _failure(f"Tool execution timed out after {seconds:g} seconds.")
-        return _failure(describe(error))
+        raise ToolError(describe(error)) from error
 
 
 def _cancellations() -> int:
@@ -166,6 +254,7 @@ def tool_context(command: CallTool, state: RunState, outside: Outside) -> ToolCo
         root_run_id=identity.root_run_id,
         agent=identity.agent,
         step=command.step,
+        attempt=outside.attempt,
         workspace=outside.workspace,
         blackboard=outside.blackboard(state.blackboard),
         scratch=outside.scratch,

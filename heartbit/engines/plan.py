@@ -77,10 +77,14 @@ def place_of(row: RunRow) -> RunPlace:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Keeper:
-    """A process that begins the steps which an outcome brings about, under leases of its own."""
+    """A process that begins the steps which an outcome brings about, under leases of its own.
+
+    Unless it does `every` step, that is only calls of inline tools.
+    """
 
     owner: str
     lease_seconds: float
+    every: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -234,14 +238,18 @@ def _steps(
 ) -> list[NewStep]:
     delay = WAKE_DELAY_SECONDS if from_sub_run else 0.0
     steps = [(c, step) for c in commands if (step := _step(c, delay)) is not None]
-    return [_kept(step, keeper) if keeper and _can_be_kept(c) else step for c, step in steps]
+    if keeper is None:
+        return [step for _, step in steps]
+    return [_kept(step, keeper) if _can_be_kept(c, keeper) else step for c, step in steps]
 
 
-def _can_be_kept(command: Command) -> bool:
-    """Whether any process can do it: what has a queue of its own, or is a run, must be sent."""
+def _can_be_kept(command: Command, keeper: Keeper) -> bool:
+    """Whether this process can do it: what has a queue of its own, or is a run, must be sent."""
     if isinstance(command, CallTool):
-        return command.spec.queue is None and external_task(command.spec) is None
-    return isinstance(command, CallModel | Summarise)
+        spec = command.spec
+        kept = keeper.every or spec.inline
+        return kept and spec.queue is None and external_task(spec) is None
+    return keeper.every and isinstance(command, CallModel | Summarise)
 
 
 def _kept(step: NewStep, keeper: Keeper) -> NewStep:

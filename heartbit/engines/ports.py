@@ -16,6 +16,8 @@ from heartbit.core.messages import Json
 from heartbit.core.state import RunState
 from heartbit.engines.leases import Held
 from heartbit.engines.plan import Plan, RunPlace
+from heartbit.engines.transactions import CallTransaction
+from heartbit.stores.journal import ToolTransaction
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,10 +88,15 @@ class Outbox(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Done:
-    """A performed command: its event, and what it puts on blackboards, to be stored with that."""
+    """A performed command: its event, and what it puts on blackboards, to be stored with that.
+
+    An open `transaction` has what a tool has written to tables of its own: the event is appended in
+    it, and whoever does so ends it.
+    """
 
     event: Event
     board: Sequence[BlackboardWrite] = ()
+    transaction: CallTransaction[ToolTransaction] | None = None
 
 
 Work = Callable[[Command, RunState, RunPlace, Held], Done]

@@ -37,8 +37,9 @@ from heartbit.engines.plan import (
     plan_outcome,
 )
 from heartbit.engines.ports import Announce, Dispatch, ExternalCall, Outbox
+from heartbit.engines.transactions import CallTransaction
 from heartbit.errors import JournalUnavailable, LeaseLost
-from heartbit.stores.journal import Journal, Transaction
+from heartbit.stores.journal import Journal, ToolTransaction, Transaction
 from heartbit.stores.records import Append, Appended, NewRun
 
 _Written = tuple[RunPlace, Plan]
@@ -79,8 +80,10 @@ class Recorder:
         board: Sequence[BlackboardWrite] = (),
         keeper: Keeper | None = None,
         keep_late: bool = True,
+        transaction: CallTransaction[ToolTransaction] | None = None,
     ) -> Plan | None:
-        """Append, or give None if it came too late: a late outcome is kept for the record.
+        """Append, or give None if it came too late: a late outcome is kept for the record. What was
+        done in a `transaction` is kept with the append or not at all.
 
         Raises:
             BoardConflict: somebody else has written to the same key of a blackboard.
@@ -99,7 +102,7 @@ class Recorder:
                 again_seconds=self._lease_seconds,
             )
             try:
-                appended, written = self._offer(place, plan)
+                appended, written = self._offer(place, plan, transaction)
             except LeaseLost:
                 break
             if appended.ok:
@@ -110,7 +113,7 @@ class Recorder:
             progress = follow(progress, appended.behind)
             if progress.state.ended or (step is not None and step not in progress.commands):
                 break
-        if step is not None and keep_late and not verdict:
+        if step is not None and keep_late and not verdict and transaction is None:
             self.note_late(place, step, event)
         return None
 
@@ -233,9 +236,16 @@ class Recorder:
         late = LateResult(late_step=step, outcome=as_json(event))
         self.record(place, self._runs.progress(place.run_id), late)
 
-    def _offer(self, place: RunPlace, plan: Plan) -> tuple[Appended, Sequence[_Written]]:
+    def _offer(
+        self, place: RunPlace, plan: Plan, call: CallTransaction[ToolTransaction] | None = None
+    ) -> tuple[Appended, Sequence[_Written]]:
         """Append; the outcome of a step as often as it takes. What else there is comes back."""
         append, tries = plan.append, itertools.count()
+        if call is not None and call.written is not None:
+            appended, written = self._append_in(call.written, place, plan)
+            if appended.ok:
+                call.commit()
+            return appended, written
         if append.step is None or append.verdict:
             return self._append(place, plan)
 
@@ -263,20 +273,20 @@ class Recorder:
     def _append(self, place: RunPlace, plan: Plan) -> tuple[Appended, Sequence[_Written]]:
         """Whether it fitted, and everything that is in the journal if it did."""
         if plan.after.state.ended and place.parent_run_id is not None:
-            return self._append_to_both(place, plan)
+            with self._journal.transaction() as transaction:
+                return self._append_in(transaction, place, plan)
         return self._journal.append(plan.append), [(place, plan)]
 
-    def _append_to_both(self, place: RunPlace, plan: Plan) -> tuple[Appended, Sequence[_Written]]:
-        """The end of a sub-run and what it means to its parent, in one transaction."""
-        parent_id, step = place.parent_run_id, place.step_in_parent
-        assert parent_id is not None  # noqa: S101 - _append has looked
-        assert step is not None  # noqa: S101 - a run with a parent has its step
+    def _append_in(
+        self, transaction: Transaction, place: RunPlace, plan: Plan
+    ) -> tuple[Appended, Sequence[_Written]]:
+        """Append, and if that is the end of a sub-run, what it means to its parent."""
         written: list[_Written] = [(place, plan)]
-        with self._journal.transaction() as transaction:
-            appended = transaction.append(plan.append)
-            if appended.ok:
-                event = _sub_run_finished(step, place.run_id, plan.after.state)
-                written += self._append_to_parent(transaction, parent_id, step, event)
+        appended = transaction.append(plan.append)
+        parent_id, step = place.parent_run_id, place.step_in_parent
+        if appended.ok and plan.after.state.ended and parent_id is not None and step is not None:
+            event = _sub_run_finished(step, place.run_id, plan.after.state)
+            written += self._append_to_parent(transaction, parent_id, step, event)
         return appended, written
 
     def _append_to_parent(

@@ -10,7 +10,9 @@ import asyncio
 import inspect
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -43,6 +45,7 @@ from heartbit.core.stream import RunIdentity, event_entry, text_delta, turn_rest
 from heartbit.core.tools import ToolSpec
 from heartbit.engines.ids import sub_run_id
 from heartbit.engines.perform import Outside, perform, settle
+from heartbit.engines.transactions import Tables, committed
 from heartbit.providers.base import Listener, Provider
 from heartbit.stores.in_memory import InMemoryBlackboards
 from heartbit.tools.base import Tool
@@ -61,7 +64,8 @@ class World:
     `approver` decides about calls that must be asked for; it gives one decision per call, or None
     to leave the run waiting. Without an approver a run waits: nothing is ever allowed by default.
     What `approver`, `on_event` or `on_text` raises stops the whole tree and comes out of `drive`;
-    the journal of the root then has no end.
+    the journal of the root then has no end. `tables` opens transactions for tools, if there is a
+    database; each is committed right after its call.
     """
 
     providers: Mapping[str, Provider]
@@ -71,6 +75,7 @@ class World:
     on_event: OnEvent | None = None
     on_text: OnText | None = None
     blackboards: InMemoryBlackboards = field(default_factory=InMemoryBlackboards)
+    tables: Callable[[float | None], AbstractContextManager[Tables]] | None = None
     asking: asyncio.Lock = field(default_factory=asyncio.Lock)
     owner: Owner = NOBODY
 
@@ -307,6 +312,7 @@ class StandaloneRun:
             workspace=world.workspace,
             tenant_id=world.owner.tenant_id,
             user_id=world.owner.user_id,
+            transaction=partial(committed, world.tables) if world.tables else None,
         )
 
     def _listener(self, step: str) -> Listener | None:

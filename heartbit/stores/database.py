@@ -21,18 +21,22 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 
 from heartbit.stores.failures import mapped
 from heartbit.stores.sql import queries
+from heartbit.stores.tool_tables import IDLE_SECONDS, TOOL_IDLE_SECONDS, ToolTables, as_it_was
 
 Connection = psycopg.Connection[TupleRow]
 Pool = ConnectionPool[Connection]
 
 JOURNAL_CONNECTIONS = 8
 TOOL_CONNECTIONS = 4
-TOOL_IDLE_SECONDS = 60
-IDLE_SECONDS = 5
 WAIT_SECONDS = 30.0
 # A pool waits longer after each failure to connect, for minutes in the end. It shall give up early
 # instead: whoever needs a connection finds out whether the server is back.
 ASK_SECONDS = 2.0
+# Milliseconds until the end of the transaction; 0 is no limit.
+_LIMITS = """
+    select set_config('idle_in_transaction_session_timeout', %(idle)s, true),
+           set_config('statement_timeout', %(statement)s, true)
+"""
 # A network that swallows everything must not hold a worker for the minutes TCP would wait.
 CONNECTION_DEFAULTS: dict[str, Any] = {
     "application_name": "heartbit",
@@ -72,9 +76,16 @@ class Database:
         with mapped(), borrowed(self._pool(pool), self._take) as connection:
             yield connection
 
-    def tool_connection(self) -> AbstractContextManager[Connection]:
-        """A connection inside a transaction that ends by itself if a tool forgets it."""
-        return self._transaction("tools", TOOL_IDLE_SECONDS)
+    @contextmanager
+    def tool_tables(self, seconds: float | None = None) -> Iterator[ToolTables]:
+        """A transaction for a tool, on a connection that is kept for tools.
+
+        It is committed at the end of the block; it ends by itself if nothing happens in it for too
+        long. A statement in it may take `seconds`.
+        """
+        idle = max(seconds or 0, TOOL_IDLE_SECONDS)
+        with self._transaction("tools", idle, seconds) as connection:
+            yield ToolTables(connection)
 
     def transaction(self) -> AbstractContextManager[Connection]:
         """A connection inside a transaction that ends by itself if its process is frozen in it.
@@ -84,12 +95,12 @@ class Database:
         return self._transaction("journal", IDLE_SECONDS)
 
     @contextmanager
-    def _transaction(self, pool: str, idle_seconds: float) -> Iterator[Connection]:
+    def _transaction(
+        self, pool: str, idle_seconds: float, statement_seconds: float | None = None
+    ) -> Iterator[Connection]:
         with self.connection(pool) as connection, connection.transaction():
-            connection.execute(
-                "select set_config('idle_in_transaction_session_timeout', %s, true)",
-                [f"{idle_seconds}s"],
-            )
+            limits = {"idle": idle_seconds, "statement": statement_seconds or 0}
+            connection.execute(_LIMITS, {k: f"{1000 * v:.0f}" for k, v in limits.items()})
             yield connection
 
     def value(self, query: str, **parameters: Any) -> Any:
@@ -132,6 +143,7 @@ class Database:
             timeout=WAIT_SECONDS,
             reconnect_timeout=ASK_SECONDS,
             num_workers=1,
+            reset=as_it_was,
         )
 
     def _take(self, pool: Pool) -> Connection:

@@ -92,6 +92,19 @@ class ToolTransaction(Transaction, Protocol):
     def connection(self) -> Any:
         """The store's connection (psycopg); None if the store has no tables."""
 
+    def settle(self) -> None:
+        """The tool has done its part.
+
+        Raises:
+            ToolError: what it has done cannot be kept.
+        """
+
+    def disconnect(self) -> None:
+        """Take the connection away from a tool that was given up and may still be at it."""
+
+    def lost(self, error: BaseException) -> bool:
+        """Whether the tool failed with `error` because the database was lost on the way."""
+
 
 class RunReads(Protocol):
     """What can be asked about runs."""
@@ -263,8 +276,13 @@ class Journal(RunReads, Approvals, Boards, Sweeping, Protocol):
     def transaction(self) -> AbstractContextManager[Transaction]:
         """A transaction that is committed at the end of the block."""
 
-    def tool_transaction(self) -> AbstractContextManager[ToolTransaction]:
-        """The same, on a connection that is kept for tools with tables of their own."""
+    def tool_transaction(
+        self, seconds: float | None = None
+    ) -> AbstractContextManager[ToolTransaction]:
+        """The same for a tool with tables of its own, on a connection that is kept for such tools.
+
+        A statement in it may take `seconds`.
+        """
 
     def extend_leases(self, held: Sequence[L], lease_seconds: float) -> tuple[L, ...]:
         """Renew leases; gives those that are still held. Never waits for others."""

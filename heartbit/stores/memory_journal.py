@@ -104,7 +104,9 @@ class InMemoryJournal(MemoryReads, MemorySweeping):
                 self._tables = before
                 raise
 
-    def tool_transaction(self) -> AbstractContextManager[_Transaction]:
+    def tool_transaction(
+        self, seconds: float | None = None
+    ) -> AbstractContextManager[_Transaction]:
         """The same: a tool has no tables here."""
         return self.transaction()
 
@@ -362,6 +364,16 @@ class _Transaction:
         """What the appends of this transaction leave on blackboards."""
         for run_id, write in self._boards:
             self._journal._write_board(run_id, write)
+
+    def settle(self) -> None:
+        """Nothing can be wrong with what a tool has not done."""
+
+    def disconnect(self) -> None:
+        """There is no connection."""
+
+    def lost(self, error: BaseException) -> bool:
+        """There is no database."""
+        return False
 
 
 UNKNOWN = Claim(why_not="unknown", attempt=0, status=None, cancelled=False, seq=0, events=())

@@ -36,6 +36,7 @@ from heartbit.stores.postgres_runs import PostgresRuns, known_id, tenancy
 from heartbit.stores.postgres_sweep import PostgresSweeping
 from heartbit.stores.records import check_same
 from heartbit.stores.sql import queries
+from heartbit.stores.tool_tables import ToolTables
 
 
 class PostgresJournal(PostgresRuns, PostgresApprovals, PostgresBoards, PostgresSweeping):
@@ -116,10 +117,10 @@ class PostgresJournal(PostgresRuns, PostgresApprovals, PostgresBoards, PostgresS
             transaction.write_boards()
 
     @contextmanager
-    def tool_transaction(self) -> Iterator[ToolTransaction]:
-        """The same, on a connection that is kept for tools with tables of their own."""
-        with self._database.tool_connection() as connection:
-            transaction = _Transaction(self, connection)
+    def tool_transaction(self, seconds: float | None = None) -> Iterator[ToolTransaction]:
+        """The same for a tool with tables of its own, on a connection kept for such tools."""
+        with self._database.tool_tables(seconds) as tables:
+            transaction = _ToolTransaction(self, tables)
             yield transaction
             transaction.write_boards()
 
@@ -225,6 +226,16 @@ class _Transaction:
         """What the appends of this transaction leave on blackboards."""
         for run_id, writes in self._boards:
             value(self.connection, "board_writes", run_id=run_id, **_board("", writes))
+
+
+class _ToolTransaction(_Transaction):
+    """Appends in the transaction of a tool."""
+
+    def __init__(self, journal: PostgresJournal, tables: ToolTables) -> None:
+        super().__init__(journal, tables.connection)
+        self.settle = tables.settle
+        self.disconnect = tables.disconnect
+        self.lost = tables.lost
 
 
 UNKNOWN = Claim(why_not="unknown", attempt=0, status=None, cancelled=False, seq=0, events=())

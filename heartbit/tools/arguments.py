@@ -48,8 +48,8 @@ class Arguments:
         name = function.__qualname__
         parameters = inspect.signature(function).parameters
         _check(name, parameters)
-        hints = _hints(function, parameters, namespace)
-        self._context_names = [key for key, hint in hints.items() if _is_context(hint)]
+        hints = resolved_hints(function, parameters, namespace)
+        self._context_names = [key for key, hint in hints.items() if is_context(hint)]
         asked = [
             parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[key])
             for key, parameter in parameters.items()
@@ -118,12 +118,16 @@ def _check(name: str, parameters: Mapping[str, inspect.Parameter]) -> None:
             )
 
 
-def _hints(
+def resolved_hints(
     function: Callable[..., Any],
     parameters: Mapping[str, inspect.Parameter],
     namespace: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The types of the parameters; what the function returns may stay a name nobody knows."""
+    """The types of the parameters; what the function returns may stay a name nobody knows.
+
+    Raises:
+        ConfigError: a hint names what does not exist.
+    """
 
     def annotated() -> None: ...
 
@@ -139,7 +143,8 @@ def _hints(
         ) from error
 
 
-def _is_context(hint: Any) -> bool:
+def is_context(hint: Any) -> bool:
+    """Whether a parameter with this hint gets the context of the call."""
     return hint in (ToolContext, ToolContext | None)
 
 

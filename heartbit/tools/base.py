@@ -19,9 +19,10 @@ class ToolContext:
     """What a tool may know of the call it serves.
 
     `idempotency_key` (`run_id/step`) is the same for every attempt of the call. `connection` is the
-    open transaction of a transactional tool, and None everywhere else. `scratch` lives as long as
-    the agent's run in this process (a shell's working directory, the files it has read, its todo
-    list): each agent has its own, and nothing in it survives the process.
+    open transaction of a transactional tool, and None everywhere else; `prepared` is what such a
+    tool has prepared before it was opened. `scratch` lives as long as the agent's run in this
+    process (a shell's working directory, the files it has read, its todo list): each agent has its
+    own, and nothing in it survives the process.
     """
 
     run_id: str = ""
@@ -34,6 +35,7 @@ class ToolContext:
     workspace: Path | None = None
     blackboard: Blackboard | None = None
     connection: Any = None
+    prepared: Any = None
     scratch: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -51,6 +53,23 @@ class Tool(Protocol):
 
     async def call(self, arguments: Json, context: ToolContext) -> ToolOutput:
         """Do the work on arguments that were validated against the spec's schema."""
+
+
+class TransactionalTool(Tool, Protocol):
+    """A tool that writes to tables of its own, through `context.connection` and nowhere else."""
+
+    async def prepare_call(self, arguments: Json, context: ToolContext) -> Any:
+        """Do what is slow before the transaction is opened; it may be done more than once."""
+
+
+class ProbingTool(Tool, Protocol):
+    """A tool that can find out whether a call has happened; its spec says `probe`."""
+
+    async def probe_call(self, arguments: Json, context: ToolContext) -> ToolOutput | None:
+        """The output of the call if it has happened, None if it certainly has not.
+
+        Whatever is raised means that nobody knows.
+        """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -88,6 +88,7 @@ def _tool(
         input_schema=schema,
         ref=f"builtin:{name}",
         effect="transactional",
+        inline=True,
     )
     return BoundTool(spec=spec, run=run)
 

@@ -11,6 +11,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import FrameType
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
@@ -21,12 +22,14 @@ from heartbit.core.tools import Effect, OnDoubt, ToolOutput, ToolSpec
 from heartbit.errors import ConfigError, ToolError
 from heartbit.tools.arguments import Arguments
 from heartbit.tools.base import ToolContext
+from heartbit.tools.companions import Companion
 from heartbit.tools.docstring import parse_docstring
 from heartbit.tools.spec import checked
 from heartbit.tools.threads import in_thread
 
 P = ParamSpec("P")
 R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class FunctionTool(Generic[P, R]):
@@ -39,6 +42,8 @@ class FunctionTool(Generic[P, R]):
         self.spec = spec
         self._function = function
         self._arguments = arguments
+        self._prepare: Companion | None = None
+        self._probe: Companion | None = None
         self.is_async = inspect.iscoroutinefunction(function)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -76,6 +81,63 @@ class FunctionTool(Generic[P, R]):
             return ToolOutput(content=error.message, is_error=True)
         return self._output(await self._run(values))
 
+    def prepare(self, function: F) -> F:
+        """Have `function` do what is slow before the transaction of each call: `@book.prepare`.
+
+        It takes the tool's parameters by name, as many as it needs, and the context if it has a
+        parameter annotated `ToolContext`. What it returns is the tool's `context.prepared`. It may
+        be done more than once for one call.
+
+        Raises:
+            ConfigError: the tool is not transactional, or has no such parameter.
+        """
+        if self.spec.effect != "transactional":
+            raise ConfigError(
+                f"Tool {self.spec.name}: only a transactional tool prepares its calls; do the work "
+                "in the tool itself."
+            )
+        self._prepare = self._companion(function, sys._getframe(1))
+        return function
+
+    def probe(self, function: F) -> F:
+        """Have `function` find out whether a call has happened whose worker was lost in it.
+
+        It takes parameters as that of `prepare` does, and returns the result of the call, None if
+        it certainly has not happened (it is begun again then), and raises if nobody knows.
+
+        Raises:
+            ConfigError: the tool may be repeated anyway, or has no such parameter.
+        """
+        if self.spec.effect != "at_most_once":
+            raise ConfigError(
+                f"Tool {self.spec.name}: a call of a tool that is {self.spec.effect} is simply "
+                "done again; only at_most_once needs a probe."
+            )
+        self._probe = self._companion(function, sys._getframe(1))
+        self.spec = replace(self.spec, probe=True)
+        return function
+
+    async def prepare_call(self, arguments: Json, context: ToolContext) -> Any:
+        """Do what is slow before the transaction of a call."""
+        if self._prepare is None:
+            return None
+        return await self._prepare.run(self._arguments.convert(arguments, context), context)
+
+    async def probe_call(self, arguments: Json, context: ToolContext) -> ToolOutput | None:
+        """The output of a call if it has happened, None if it certainly has not.
+
+        Raises:
+            ToolError: nobody can tell.
+        """
+        if self._probe is None:
+            raise ToolError(f"The tool {self.spec.name} has no probe any more.")
+        found = await self._probe.run(self._arguments.convert(arguments, context), context)
+        return None if found is None else self._output(found)
+
+    def _companion(self, function: Callable[..., Any], frame: FrameType) -> Companion:
+        known = self.spec.input_schema["properties"]
+        return Companion(function, known, _names_around(function, frame))
+
     async def _run(self, values: dict[str, Any]) -> Any:
         call = cast("Callable[[], Any]", functools.partial(self._function, **values))
         result = call() if self.is_async else await in_thread(call, self.spec.name)
@@ -87,9 +149,10 @@ class FunctionTool(Generic[P, R]):
         try:
             return ToolOutput(content=as_text(result))
         except PydanticSerializationError as error:
+            undone = self.spec.effect == "transactional"
+            what = "has written nothing, because" if undone else "was executed, but"
             return ToolOutput(
-                content=f"{self.spec.name} was executed, but its result cannot be written as JSON: "
-                f"{error}",
+                content=f"{self.spec.name} {what} its result cannot be written as JSON: {error}",
                 is_error=True,
             )
 
@@ -131,7 +194,8 @@ def tool(
     Args:
         effect: What a repetition of a call would mean. `pure` only reads; `idempotent` passes
             `context.idempotency_key` on; `transactional` writes through `context.connection` and
-            touches nothing else; `at_most_once` (the default) must not be repeated blindly.
+            touches nothing else, so that what it writes is kept together with its result, or not
+            at all; `at_most_once` (the default) must not be repeated blindly.
         name: What the model calls it; the function's name by default.
         description: In place of the docstring's.
         timeout_seconds: How long a call may take. A thread cannot be stopped: a plain `def` that

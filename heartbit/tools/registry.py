@@ -78,8 +78,8 @@ def with_options(found: Tool, options: ToolOptions) -> Tool:
     """
     values = {each.name: getattr(options, each.name) for each in fields(options)}
     changes = {key: value for key, value in values.items() if key != "name" and value is not None}
-    if options.effect == "transactional":
-        _check_transactional(found)
+    if options.effect is not None and "transactional" in (options.effect, found.spec.effect):
+        _check_transactional(found, options.effect)
     if options.input_schema is not None:
         _check_schema(found.spec.name, options.input_schema)
     return with_spec(found, checked(replace(found.spec, **changes))) if changes else found
@@ -167,9 +167,14 @@ def _as_tool(value: Any) -> Tool:
     )
 
 
-def _check_transactional(found: Tool) -> None:
-    if found.spec.effect == "transactional":
+def _check_transactional(found: Tool, effect: Effect) -> None:
+    if found.spec.effect == effect:
         return
+    if effect != "transactional":
+        raise ConfigError(
+            f"Tool {found.spec.name}: it is transactional in its code; no option can make it "
+            f"{effect}."
+        )
     if not isinstance(found, FunctionTool) or found.is_async:
         raise ConfigError(
             f"Tool {found.spec.name}: effect = transactional is for plain def functions only, "

@@ -7,6 +7,7 @@ system refuses becomes an error result here, so that no tool repeats it.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from heartbit.core.messages import Json
 from heartbit.core.tools import Effect, ToolOutput, ToolSpec
@@ -25,6 +26,7 @@ def build_tool(
     required: tuple[str, ...] = (),
     effect: Effect,
     answer: Answer,
+    inline: bool = False,
 ) -> BoundTool:
     """The built-in tool `name`, whose `answer` becomes its output."""
     schema: Json = {
@@ -39,6 +41,7 @@ def build_tool(
         input_schema=schema,
         ref=f"builtin:{name}",
         effect=effect,
+        inline=inline,
     )
     return BoundTool(spec=spec, run=_output_of(answer))
 
@@ -47,9 +50,9 @@ def in_thread(work: Callable[[Json, ToolContext], str]) -> Answer:
     """`work`, which blocks, as a coroutine that runs it in a thread."""
 
     async def answer(arguments: Json, context: ToolContext) -> str:
-        import asyncio
+        from heartbit.tools import threads
 
-        return await asyncio.to_thread(work, arguments, context)
+        return await threads.in_thread(partial(work, arguments, context), work.__name__)
 
     return answer
 

@@ -71,6 +71,7 @@ TODOWRITE = build_tool(
     },
     required=("todos",),
     effect="transactional",
+    inline=True,
     answer=write_todos,
 )
 
@@ -79,5 +80,6 @@ TODOREAD = build_tool(
     READ_DESCRIPTION,
     properties={},
     effect="pure",
+    inline=True,
     answer=read_todos,
 )
