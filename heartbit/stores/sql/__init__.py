@@ -1,6 +1,7 @@
 """The SQL of the PostgreSQL stores: schema.sql, the numbered migrations, and named queries.
 
-A block of queries.sql or memories.sql begins with `-- name --` and one line that says what it does.
+A block of queries.sql, memories.sql or knowledge.sql begins with `-- name --` and one line that says
+what it does.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 
-FILES = ("queries.sql", "memories.sql")
+FILES = ("queries.sql", "memories.sql", "knowledge.sql")
 _BLOCK = re.compile(r"^-- (\w+) --$\n((?:(?!^-- \w+ --$).*\n?)*)", re.MULTILINE)
 
 
