@@ -29,6 +29,8 @@ from heartbit.errors import JournalError, LeaseLost, RunStopped, StepHandedBack
 
 # A cancel must reach an open model stream within a second; this costs one indexed read each time.
 LOOK_SECONDS = 0.5
+# How soon a renewal that failed is tried again: once the store is back, others wait no longer.
+AGAIN_SECONDS = 1.0
 
 _logger = logging.getLogger("heartbit.leases")
 
@@ -96,6 +98,7 @@ class Leases:
         self._ending = ending
         self._lock = threading.Lock()
         self._held: dict[Held, _Lease] = {}
+        self._failing = False
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
 
@@ -153,22 +156,28 @@ class Leases:
             with self._lock:
                 lease.work = lease.lost = None
 
-    def renew(self) -> None:
-        """Extend every lease once, and cancel what is lost."""
+    def renew(self) -> bool:
+        """Extend every lease once, and cancel what is lost. False: it is to be tried again soon."""
         now = self._clock()
         with self._lock:
             held = [each for each, lease in self._held.items() if _is_renewed(lease, now)]
         if not held:
-            return
+            return True
         try:
             kept = frozenset(self._store.extend_leases(held, self._lease_seconds))
         except JournalError as error:
-            _logger.warning("The leases could not be renewed: %s", error)
-            return
+            if not self._failing:
+                _logger.warning("The leases cannot be renewed now: %s", error)
+            self._failing = True
+            return False
+        if self._failing:
+            _logger.warning("The leases are renewed again.")
+        self._failing = False
         with self._lock:
             for each in kept & self._held.keys():
                 self._held[each].renewed_at = now
         self._cancel([each for each in held if each not in kept], LeaseLost())
+        return True
 
     def give_up(self) -> None:
         """Cancel work whose lease was not renewed for a whole lease."""
@@ -228,7 +237,11 @@ class Leases:
         if self._threads:
             return
         lease = self._lease_seconds
-        pauses = ((self.renew, lease / 3), (self.give_up, lease / 10), (self.look, LOOK_SECONDS))
+        pauses: tuple[tuple[Callable[[], bool | None], float], ...] = (
+            (self.renew, lease / 3),
+            (self.give_up, lease / 10),
+            (self.look, LOOK_SECONDS),
+        )
         for work, pause in pauses:
             each = threading.Thread(
                 target=self._serve,
@@ -239,10 +252,11 @@ class Leases:
             self._threads.append(each)
             each.start()
 
-    def _serve(self, work: Callable[[], None], pause: float) -> None:
-        while not self._stopping.wait(pause):
+    def _serve(self, work: Callable[[], bool | None], pause: float) -> None:
+        wait = pause
+        while not self._stopping.wait(wait):
             try:
-                work()
+                wait = min(pause, AGAIN_SECONDS) if work() is False else pause
             except Exception:  # without this thread every lease would be lost
                 _logger.exception("Keeping the leases failed and will be tried again")
 

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from heartbit.errors import JournalUnavailable
 
-SHORTEST_SECONDS, LONGEST_SECONDS = 0.2, 5.0
+SHORTEST_SECONDS, LONGEST_SECONDS = 0.2, 2.0
 LIMIT_SECONDS = 600.0
 
 T = TypeVar("T")

@@ -8,7 +8,9 @@ takes up is handed out to one sweep only, and again later, so that a sweep may d
 from __future__ import annotations
 
 import logging
+import math
 import threading
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
@@ -17,13 +19,16 @@ from heartbit.core.decisions import unanswered
 from heartbit.core.events import ApprovalResolved, Decision
 from heartbit.engines.durable import DurableEngine
 from heartbit.engines.plan import AGAIN, ANSWER
-from heartbit.errors import HeartbitError
+from heartbit.errors import HeartbitError, JournalUnavailable
 from heartbit.stores.journal import Journal
 from heartbit.stores.records import Approval, DueTimer, ExpiredStep, UnsentStep
 
 SWEEP = "recovery"
 EVERY_SECONDS = 1.0
 BATCH, BATCHES = 100, 20
+# After an outage of the database whoever holds a step gets so long to say so: longer than an
+# outcome or a renewal waits before it is tried again.
+GRACE_SECONDS = 5.0
 
 T = TypeVar("T")
 _logger = logging.getLogger("heartbit.recovery")
@@ -32,17 +37,39 @@ _logger = logging.getLogger("heartbit.recovery")
 class Sweep:
     """Looks after all runs of a journal."""
 
-    def __init__(self, journal: Journal, engine: DurableEngine, *, lease_seconds: float) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        engine: DurableEngine,
+        *,
+        lease_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._journal = journal
         self._engine = engine
         self._lease_seconds = lease_seconds
+        self._clock = clock
+        self._spared_until = -math.inf
 
     def once(self) -> bool:
-        """Sweep, if nobody has done so within the last second."""
+        """Sweep, if nobody has done so within the last second.
+
+        Raises:
+            JournalUnavailable: the database is away; no step is taken for lost at once when it is
+                back.
+        """
+        try:
+            return self._once()
+        except JournalUnavailable:
+            self._spared_until = self._clock() + GRACE_SECONDS
+            raise
+
+    def _once(self) -> bool:
         if not self._journal.admit_sweep(SWEEP, every_seconds=EVERY_SECONDS):
             return False
         found: dict[str, Any] = {"limit": BATCH, "again_seconds": self._lease_seconds}
-        _all(self._expired, partial(self._journal.expired_steps, **found))
+        if self._clock() >= self._spared_until:
+            _all(self._expired, partial(self._journal.expired_steps, **found))
         if self._engine.can_send():
             empty = self._engine.empty_queues()
             _all(self._unsent, partial(self._journal.unsent_steps, **found, empty_queues=empty))

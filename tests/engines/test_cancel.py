@@ -70,3 +70,18 @@ def test_the_end_of_a_cancelled_run_is_the_last_of_its_tree() -> None:
     assert isinstance(second, SubRunFinished)
     assert isinstance(end, RunCancelled)
     assert bench.engine.output(RUN).usage == end.usage
+
+
+def test_a_root_that_hears_first_ends_its_sub_runs_before_itself() -> None:
+    """One look at it is enough for the whole tree."""
+    bench = Bench(say, CHIEF)
+    bench.engine.resume(RUN)
+    bench.deliver(bench.outbox.messages.pop(0))
+    subs = [run.run_id for run in bench.journal.tree(RUN) if run.parent_run_id]
+    for sub in subs:
+        bench.engine.step(sub, "1/model")
+    bench.journal.request_cancel(RUN)
+    bench.engine.resume(RUN)
+    assert ["cancelled"] * 3 == [run.status for run in bench.journal.tree(RUN)]
+    used = replied(1, "x").completion.usage
+    assert used + used + used == bench.engine.output(RUN).usage

@@ -55,11 +55,11 @@ def test_an_outcome_is_offered_until_it_is_stored(caplog: pytest.LogCaptureFixtu
     """One line when that begins and one when it is over, however often it was tried."""
     waiting = Waiting()
     assert "stored" == waiting.patience.offer("The outcome of run 1 step 1/model", failing(9))
-    assert [0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0, 5.0] == waiting.pauses
+    assert [0.2, 0.4, 0.8, 1.6, 2.0, 2.0, 2.0, 2.0, 2.0] == waiting.pauses
     assert [
         "The outcome of run 1 step 1/model is kept, it cannot be stored yet: "
         "The database's disk is full; nothing was written.",
-        "The outcome of run 1 step 1/model has reached the database, after 26.2 s.",
+        "The outcome of run 1 step 1/model has reached the database, after 13.0 s.",
     ] == [record.getMessage() for record in caplog.records]
 
 

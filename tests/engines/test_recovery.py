@@ -20,8 +20,8 @@ from heartbit.core.events import (
 )
 from heartbit.engines.durable import DurableEngine
 from heartbit.engines.plan import RunPlace
-from heartbit.engines.recovery import BATCH, Sweep, SweepThread
-from heartbit.errors import JournalError
+from heartbit.engines.recovery import BATCH, GRACE_SECONDS, Sweep, SweepThread
+from heartbit.errors import JournalError, JournalUnavailable
 from heartbit.stores.records import ENDED, ExpiredStep
 from tests.support.bench import (
     CHIEF,
@@ -286,6 +286,29 @@ def test_two_sweeps_in_one_second_are_one() -> None:
     assert [TOOL] == bench.outbox.messages
     bench.clock.now += 1
     assert other.once()
+
+
+def test_after_an_outage_nothing_is_taken_for_lost_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its holder could not renew its lease either, and may have the outcome."""
+    bench = begun("pay")
+    sweep = Sweep(bench.journal, bench.engine, lease_seconds=LEASE_SECONDS, clock=bench.clock)
+
+    def away(*_: Any, **__: Any) -> None:
+        raise JournalUnavailable("The database is starting up; try again in a moment.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.journal, "admit_sweep", away)
+        with pytest.raises(JournalUnavailable):
+            sweep.once()
+    before = bench.steps
+    bench.clock.now += GRACE_SECONDS - 1
+    assert sweep.once()
+    assert before == bench.steps
+    bench.clock.now += 1
+    assert sweep.once()
+    assert "1/tool/0" in bench.steps
 
 
 def test_a_call_in_doubt_is_judged_and_never_sent() -> None:
