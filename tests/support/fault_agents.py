@@ -1,7 +1,7 @@
 """Agents for tests that disturb a fleet: what a run does stands in its prompt, effects in files.
 
 A prompt is the JSON of {"name": ..., "turns": [[call, ...], ...]}: the calls of each turn, and
-after the last one the results of all as the answer. A call is "tool label" or "tool label gate":
+after the last one the results of all as the answer, or the name if there are none. A call is "tool label" or "tool label gate":
 such a call, once begun, goes on when the test has made the file `gate`. {"team": [prompt, ...]}
 hands prompts to sub-agents. `$FAULTS` is the directory where the test and its workers meet; `begun`
 there has a line for each call that was begun, `requests` one for each request to the model.
@@ -31,7 +31,7 @@ def directory() -> Path:
 
 def _note(file: str, *words: object) -> None:
     # One write of one line in append mode is never mixed with those of other processes.
-    with (directory() / file).open("a") as lines:
+    with (directory() / file).open("a", errors="backslashreplace") as lines:
         lines.write(" ".join(map(str, words)) + "\n")
 
 
@@ -81,13 +81,14 @@ async def block(context: ToolContext, label: str, gate: str = "") -> str:
 
 def reply(request: ModelRequest) -> Reply:
     """The calls of the next turn; after the last one, all results."""
-    plan = json.loads(request.messages[0].text)
+    plan = json.loads(request.messages[0].text, strict=False)  # a prompt may have any character
     done = sum(message.role == "assistant" for message in request.messages)
     _note("requests", plan["name"], done + 1)
     if done < len(plan["turns"]):
         return [_call(each) for each in plan["turns"][done]]
     parts = [part for message in request.messages for part in message.parts]
-    return " ".join(part.content for part in parts if isinstance(part, ToolResult))
+    results = [part.content for part in parts if isinstance(part, ToolResult)]
+    return " ".join(results) or str(plan["name"])
 
 
 def _call(order: Any) -> ToolCall:
