@@ -63,11 +63,15 @@ class HostTasks:
 
 
 @pytest.fixture(scope="module")
-def _fleet(valkey_server: str, _postgres_database: str) -> Iterator[Fleet]:
+def _fleet(
+    request: pytest.FixtureRequest, valkey_server: str, _postgres_database: str
+) -> Iterator[Fleet]:
+    """With a parameter, a task goes on with the next steps of its run for so many seconds."""
+    batch_seconds = getattr(request, "param", None)
     scene = Scene()
     app = canvas.host_app(valkey_server, f"heartbit.results:RunBackend+{valkey_server}")
     host = HostTasks(app, scene)
-    with canvas.fleet(app, scene, _postgres_database) as runtime:
+    with canvas.fleet(app, scene, _postgres_database, batch_seconds=batch_seconds) as runtime:
         yield Fleet(app=app, scene=scene, runtime=runtime, host=host)
 
 
@@ -85,6 +89,11 @@ def fleet(_fleet: Fleet, valkey_server: str, _postgres_database: str) -> Iterato
 
 
 HERE = Path(__file__).parent
+
+# For a module whose promises hold whether each step is a task of its own or not.
+IN_BOTH_MODES = pytest.mark.parametrize(
+    "_fleet", [None, 60.0], ids=["each", "batched"], indirect=True
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

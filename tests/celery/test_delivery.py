@@ -14,7 +14,10 @@ from heartbit.engines.ids import run_id_of_task
 from heartbit.errors import RunCancelled
 from heartbit.outbox import cancel_run, publish
 from heartbit.tasks import continue_run, finish_run, llm_turn, run_agent
+from tests.celery.conftest import IN_BOTH_MODES
 from tests.support.canvas import SECONDS, until
+
+pytestmark = IN_BOTH_MODES
 
 
 def waiting_run(fleet: Any, **options: Any) -> Any:

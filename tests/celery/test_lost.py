@@ -13,9 +13,10 @@ from kombu.exceptions import OperationalError
 from heartbit.errors import RunCancelled
 from heartbit.outbox import FINISH_RUN, LLM_TURN
 from heartbit.tasks import run_agent
+from tests.celery.conftest import IN_BOTH_MODES
 from tests.support.canvas import SECONDS, until
 
-pytestmark = pytest.mark.slow  # the sweep looks a second at a time
+pytestmark = [IN_BOTH_MODES, pytest.mark.slow]  # the sweep looks a second at a time
 
 
 def delegated(fleet: Any) -> Any:

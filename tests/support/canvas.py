@@ -186,9 +186,16 @@ def let_it_finish(app: Celery) -> None:
 
 
 @contextmanager
-def fleet(app: Celery, scene: Scene, database: str, **options: Any) -> Iterator[Runtime]:
+def fleet(
+    app: Celery,
+    scene: Scene,
+    database: str,
+    *,
+    batch_seconds: float | None = None,
+    **options: Any,
+) -> Iterator[Runtime]:
     """A worker with a runtime; afterwards nothing of it is left in the process."""
-    made = runtime(scene, database)
+    made = runtime(scene, database, batch_seconds=batch_seconds)
     tasks.use(made)
     celery_state: Any = _state
     try:
