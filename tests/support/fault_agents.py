@@ -1,10 +1,11 @@
 """Agents for tests that disturb a fleet: what a run does stands in its prompt, effects in files.
 
 A prompt is the JSON of {"name": ..., "turns": [[call, ...], ...]}: the calls of each turn, and
-after the last one the results of all as the answer, or the name if there are none. A call is "tool label" or "tool label gate":
-such a call, once begun, goes on when the test has made the file `gate`. {"team": [prompt, ...]}
-hands prompts to sub-agents. `$FAULTS` is the directory where the test and its workers meet; `begun`
-there has a line for each call that was begun, `requests` one for each request to the model.
+after the last one the results of all as the answer, or the name if there are none. A call is
+"tool label" or "tool label gate": such a call, once begun, goes on when the test has made the file
+`gate`. {"team": [prompt, ...]} hands prompts to sub-agents. `$FAULTS` is the directory where the
+test and its workers meet; `begun` there has a line for each call that was begun, `requests` one for
+each request to the model.
 """
 
 from __future__ import annotations
