@@ -16,6 +16,8 @@ from kombu import Exchange, Queue
 
 from heartbit.engines.plan import CONTROL_QUEUE, MODEL_QUEUE, START_QUEUE, TOOL_QUEUE
 from heartbit.errors import ConfigError
+from heartbit.tools.celery_task import CeleryTaskTool, celery_task
+from heartbit.tools.registry import ToolOptions
 
 _logger = logging.getLogger("heartbit.celery")
 
@@ -48,21 +50,34 @@ def ensure_app() -> None:
         ConfigError: the process has several apps, and none of them is the default.
     """
     state: Any = celery_state
-    if state._tls.current_app is not None or state.default_app is not None:
+    if state.default_app is not None:
         return
     apps = list(state._get_active_apps())
-    if not apps:
+    if len(apps) == 1:
+        # Celery makes an app of its own in place of a missing default, for all other threads, too
+        apps[0].set_default()
+    elif state._tls.current_app is not None:
+        return
+    elif not apps:
         from heartbit.celery import app
 
         app.set_default()
-    elif len(apps) == 1:
-        apps[0].set_current()
     else:
         names = ", ".join(sorted(str(app.main) for app in apps))
         raise ConfigError(
             f"This process has several Celery apps ({names}): call set_default() of the one that "
             "heartbit should use."
         )
+
+
+def celery_tool(reference: str, options: ToolOptions | None) -> CeleryTaskTool:
+    """The tool for `celery:task.name`, looked up in the app of this process from any thread of it.
+
+    Raises:
+        ConfigError: nobody knows the task's arguments, or which app to ask.
+    """
+    ensure_app()
+    return celery_task(reference, options)
 
 
 def install(app: Celery) -> None:

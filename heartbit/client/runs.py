@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from heartbit.apps import celery_tool
 from heartbit.client.events import RunEvents
 from heartbit.client.handle import RunHandle
 from heartbit.client.outputs import decode_output, entries_of, only_waits
@@ -39,7 +40,6 @@ from heartbit.stores.journal import Approval, Journal, RunRow
 from heartbit.stores.records import ENDED, NewRun, calls_hash
 from heartbit.stores.stream_reader import StreamItem, StreamReader
 from heartbit.stores.streams import START
-from heartbit.tools.celery_task import celery_task
 from heartbit.wiring import open_orchestrator
 
 FIRST_PAUSE_SECONDS = 0.05
@@ -294,7 +294,7 @@ class Client:
 
 
 async def _resolved(config: Config, agent: str | None, approve: bool) -> AgentDefinition:
-    opened = open_orchestrator(config, approve=approve, celery_tasks=celery_task)
+    opened = open_orchestrator(config, approve=approve, celery_tasks=celery_tool)
     async with opened as orchestrator:
         return (await orchestrator.resolve(agent)).definition
 

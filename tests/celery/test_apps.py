@@ -121,10 +121,11 @@ def test_a_thread_of_a_host_gets_the_hosts_app() -> None:
     """Celery's current app is known only to the thread that made it."""
     code = (
         "import threading; from celery import Celery; app = Celery('host');"
-        "from heartbit.tasks import run_agent;"
-        "t = threading.Thread(target=lambda: print(run_agent.app.main)); t.start(); t.join()"
+        "from heartbit.tasks import run_agent\n"
+        "for _ in range(2):\n"
+        "    t = threading.Thread(target=lambda: print(run_agent.app.main)); t.start(); t.join()"
     )
-    assert "host" == python(code)
+    assert ["host", "host"] == python(code).split()
 
 
 def test_a_thread_beside_several_apps_is_told_to_choose() -> None:
@@ -138,6 +139,23 @@ def test_a_thread_beside_several_apps_is_told_to_choose() -> None:
         "t = threading.Thread(target=use); t.start(); t.join()"
     )
     assert "several Celery apps (a, b): call set_default()" in python(code)
+
+
+def test_a_tool_is_looked_up_in_the_hosts_app_from_any_thread() -> None:
+    """Agents are resolved on a thread of their own, where Celery would make an app of its own."""
+    program = (
+        "import threading\n"
+        "from celery import Celery\n"
+        "app = Celery('shop', broker='memory://')\n"
+        "@app.task(name='shop.ship')\n"
+        "def ship(number: int) -> str: ...\n"
+        "from heartbit.apps import celery_tool\n"
+        "def look():\n"
+        "    print(*celery_tool('celery:shop.ship', None).spec.input_schema['properties'])\n"
+        "for _ in range(2):\n"
+        "    thread = threading.Thread(target=look); thread.start(); thread.join()"
+    )
+    assert ["number", "number"] == python(program).split()
 
 
 def test_a_queue_that_nobody_reads_is_warned_about(

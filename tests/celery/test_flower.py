@@ -29,6 +29,11 @@ import heartbit
 run = heartbit.submit("Remind whoever owes us invoice 4711.", run_id={run_id!r})
 print(run.result(timeout=20).status)
 """
+DELAY = """
+from heartbit.tasks import run_agent
+run = run_agent.apply_async(["Remind whoever owes us invoice 4711."], task_id={run_id!r})
+print(run.get(timeout=20)["status"])
+"""
 
 
 def free_port() -> int:
@@ -78,8 +83,11 @@ def until(condition: Any, log: Path) -> Any:
     return found
 
 
+@pytest.mark.parametrize(
+    ("program", "number"), [(SUBMIT, 9), (DELAY, 10)], ids=["submitted", "a task"]
+)
 def test_flower_lists_the_turns_and_tool_calls_of_a_run_under_its_root(
-    valkey: str, postgres: str, tmp_path: Path
+    valkey: str, postgres: str, tmp_path: Path, program: str, number: int
 ) -> None:
     """With the agent, the turn and the tool in place of ids, and no text of the model."""
     environ, run_id = addresses(valkey, postgres, 8, EXAMPLE), str(uuid.uuid4())
@@ -90,14 +98,14 @@ def test_flower_lists_the_turns_and_tool_calls_of_a_run_under_its_root(
         worker("billing", environ, EXAMPLE, tmp_path / "billing.log", "-E", "-c", "1"),
         flower(environ, log) as address,
     ):
-        program = SUBMIT.format(run_id=run_id)
+        program = program.format(run_id=run_id)
         assert "succeeded" == run("-c", program, environ=environ, folder=EXAMPLE)
 
         def of_the_run() -> list[dict[str, Any]]:
             tasks = get(f"{address}/tasks?limit=1000") or {}
             return [task for task in tasks.values() if task["root_id"] == run_id]
 
-        tasks = until(lambda: (t := of_the_run()) and len(t) >= 9 and t, log)
+        tasks = until(lambda: (t := of_the_run()) and len(t) == number and t, log)
     turns = [task for task in tasks if task["name"] == "heartbit.llm_turn"]
     shown = sorted(task["args"] for task in turns)
     assert [f"(run={run_id} agent=clerk turn={n})" for n in (1, 2, 3)] == shown
@@ -112,4 +120,6 @@ def test_flower_lists_the_turns_and_tool_calls_of_a_run_under_its_root(
     assert 3 == len(answers)
     assert all(re.fullmatch(rf"\(run={run_id} step=\d/tool/\d\)", each) for each in answers)
     assert {"SUCCESS", "FAILURE"} == {task["state"] for task in tasks}
+    # under the id of the run there is one task: run_agent, and finish_run when it has ended
+    assert number == 9 + sum(task["uuid"] == run_id for task in tasks)
     assert all(task["parent_id"] for task in tasks if task["name"] == "heartbit.tool_finished")
