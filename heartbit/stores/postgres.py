@@ -16,6 +16,7 @@ from heartbit.core.messages import Json
 from heartbit.errors import JournalError, RunNotFound, RunStateError
 from heartbit.stores.codec import VERSION, as_text, encode_event, encode_start
 from heartbit.stores.database import JOURNAL_CONNECTIONS, Connection, Database, value
+from heartbit.stores.failures import mapped
 from heartbit.stores.journal import (
     EVERY_TENANT,
     Append,
@@ -229,13 +230,28 @@ class _Transaction:
 
 
 class _ToolTransaction(_Transaction):
-    """Appends in the transaction of a tool."""
+    """Appends in the transaction of a tool, which nobody enters as a block around them."""
 
     def __init__(self, journal: PostgresJournal, tables: ToolTables) -> None:
         super().__init__(journal, tables.connection)
         self.settle = tables.settle
         self.disconnect = tables.disconnect
         self.lost = tables.lost
+
+    def append(self, append: Append) -> Appended:
+        """Write an outcome; it counts when the transaction is committed."""
+        with mapped():
+            return super().append(append)
+
+    def events(self, run_id: str, after: int = 0) -> tuple[Event, ...]:
+        """The events of a run after a number."""
+        with mapped():
+            return super().events(run_id, after)
+
+    def run(self, run_id: str) -> RunRow:
+        """The row of a run."""
+        with mapped():
+            return super().run(run_id)
 
 
 UNKNOWN = Claim(why_not="unknown", attempt=0, status=None, cancelled=False, seq=0, events=())

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from heartbit import RunHandle, submit
@@ -43,6 +44,8 @@ tools = [
     "tests.support.crash_agents:look",
     "tests.support.crash_agents:pay",
     "tests.support.crash_agents:fire",
+    "tests.support.crash_agents:book",
+    "tests.support.crash_agents:wire",
     "tests.support.crash_agents:vanish",
     "tests.support.crash_agents:crash",
 ]
@@ -221,6 +224,67 @@ def test_a_call_in_doubt_is_run_again_only_if_a_human_says_so(
     events = fleet.end_of(run_id)
     assert 2 == fleet.calls("fire")
     assert "fire done" == events[-1].result  # type: ignore[union-attr]
+
+
+BOOKINGS = "drop table if exists crash_bookings; create table crash_bookings (attempt integer)"
+
+
+def bookings(database: str) -> list[int]:
+    """The attempts whose rows are committed."""
+    with psycopg.connect(database) as connection:
+        rows = connection.execute("select attempt from crash_bookings").fetchall()
+    return [attempt for (attempt,) in rows]
+
+
+def test_a_transactional_call_has_written_once_though_its_worker_is_killed_in_it(
+    fleet: Fleet, run: Callable[[str], RunHandle], postgres: str
+) -> None:
+    """What the killed one wrote went with it; the row that counts is that of the outcome."""
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(BOOKINGS)
+    first = fleet.start_worker()
+    run_id = run("book").id
+    fleet.until(lambda: fleet.calls("book") == 1, "the row is written, and not committed")
+    fleet.start_worker()
+    kill(first)
+    fleet.until(lambda: fleet.calls("book") == 2, "the call was begun again")
+    assert [] == bookings(postgres)
+    fleet.let("book")
+    events = fleet.end_of(run_id)
+    assert "booked in attempt 2" == events[-1].result  # type: ignore[union-attr]
+    assert [2] == bookings(postgres)
+
+
+def test_a_call_that_its_tool_knows_to_have_happened_is_not_begun_again(
+    fleet: Fleet, run: Callable[[str], RunHandle]
+) -> None:
+    """The worker was killed between the effect and the outcome."""
+    first = fleet.start_worker()
+    run_id = run("wire").id
+    fleet.let("wire")
+    fleet.until((fleet.directory / "ledger").exists, "the money is wired")
+    fleet.start_worker()
+    kill(first)
+    events = fleet.end_of(run_id)
+    assert "wired, says the ledger" == events[-1].result  # type: ignore[union-attr]
+    assert 1 == fleet.calls("wire")
+
+
+def test_a_call_that_its_tool_knows_not_to_have_happened_is_begun_again(
+    fleet: Fleet, run: Callable[[str], RunHandle]
+) -> None:
+    """The worker was killed before the effect."""
+    first = fleet.start_worker()
+    run_id = run("wire").id
+    fleet.until(lambda: fleet.calls("wire") == 1, "the call was begun")
+    fleet.start_worker()
+    kill(first)
+    (fleet.directory / "wire.end").touch()
+    fleet.until(lambda: fleet.calls("wire") == 2, "the call was begun again")
+    fleet.let("wire")
+    events = fleet.end_of(run_id)
+    assert "wired" == events[-1].result  # type: ignore[union-attr]
+    assert ["wired"] == (fleet.directory / "ledger").read_text().split()
 
 
 def test_a_frozen_worker_s_late_result_does_not_count(

@@ -315,7 +315,7 @@ def test_a_run_without_a_database_tells_the_model() -> None:
 
 def test_both_engines_write_the_same_journal(database: str) -> None:
     """Successes, failures and what was prepared."""
-    tools = [book, book_and_fail, book_prepared]
+    tools: list[Tool] = [book, book_and_fail, book_prepared]
     calls = [
         call("book", room="a"),
         call("book_and_fail", room="b"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from pathlib import Path
 
 import heartbit
@@ -26,6 +27,11 @@ def directory() -> Path:
 def _note(name: str) -> None:
     with (directory() / "calls").open("a") as lines:
         lines.write(f"{name}\n")
+
+
+def _wait_for(name: str) -> None:
+    while not (directory() / name).exists():
+        time.sleep(0.01)
 
 
 async def _begin(name: str, context: ToolContext) -> str:
@@ -51,6 +57,35 @@ async def pay(context: ToolContext) -> str:
 async def fire(context: ToolContext) -> str:
     """Fire: must not be done twice, and a human decides."""
     return await _begin("fire", context)
+
+
+@heartbit.tool(effect="transactional")
+def book(context: ToolContext) -> str:
+    """Book a room: a row in the tool's own table."""
+    context.connection.execute(
+        "insert into crash_bookings (attempt) values (%s)", [context.attempt]
+    )
+    _note("book")
+    _wait_for("book.go")
+    return f"booked in attempt {context.attempt}"
+
+
+@heartbit.tool
+def wire(context: ToolContext) -> str:
+    """Wire money: a line in a ledger, which can be looked at."""
+    _note("wire")
+    _wait_for("wire.go")
+    with (directory() / "ledger").open("a") as lines:
+        lines.write("wired\n")
+    _wait_for("wire.end")
+    return "wired"
+
+
+@wire.probe
+def wired() -> str | None:
+    """Look into the ledger."""
+    ledger = directory() / "ledger"
+    return "wired, says the ledger" if ledger.exists() and ledger.read_text() else None
 
 
 @heartbit.tool(effect="pure")

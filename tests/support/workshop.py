@@ -95,10 +95,11 @@ class Workshop:
         *calls: Reply,
         lease_seconds: float = 15.0,
         batch_seconds: float | None = None,
+        say: Callable[[ModelRequest], Reply] | None = None,
         **limits: Any,
     ) -> None:
         self.outbox = Outbox()
-        self.provider = ScriptedProvider(answers(*calls))
+        self.provider = ScriptedProvider(say or answers(*calls))
         self.run_id = str(uuid.uuid4())
         definition = agent(*tools, **limits)
         resolved = Resolved(
@@ -137,6 +138,8 @@ class Workshop:
         message = self.outbox.messages.pop(0)
         if message[0] == "step":
             self.engine.step(*message[1:])
+        elif message[0] == "look":
+            self.engine.resume(message[1])
         return message
 
     def deliver_all(self) -> None:

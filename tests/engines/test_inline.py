@@ -1,0 +1,89 @@
+"""Calls that only touch heartbit's own stores: done by whoever has the reply that asks for them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import heartbit
+from heartbit.core.events import ToolReturned
+from heartbit.providers.scripted import call
+from heartbit.tools.base import Tool
+from heartbit.tools.blackboard import BLACKBOARD_TOOLS
+from heartbit.tools.builtin import BUILTIN
+from heartbit.tools.registry import with_spec
+from tests.support.bench import RUN, SOLO, Bench, Died, calling
+from tests.support.journals import spec
+from tests.support.workshop import Workshop, workshop
+
+READ, WRITE, LIST = BLACKBOARD_TOOLS
+
+
+@heartbit.tool(effect="pure")
+def look() -> str:
+    """Look around."""
+    return "a lake"
+
+
+def steps(shop: Workshop) -> list[str]:
+    """The steps whose messages lie there."""
+    return [message[2] for message in shop.outbox.messages if message[0] == "step"]
+
+
+def returned(shop: Workshop) -> int:
+    """How many calls have their results."""
+    return sum(isinstance(event, ToolReturned) for event in shop.events)
+
+
+def test_blackboard_calls_have_no_messages_of_their_own(postgres: str) -> None:
+    """One message for the turn; when it is done, the next turn is sent."""
+    calls = [call("blackboard_write", key="a", value=1), call("blackboard_list")]
+    with workshop(postgres, BLACKBOARD_TOOLS, *calls) as shop:
+        assert ["1/model"] == steps(shop)
+        shop.deliver()
+        assert ["2/model"] == steps(shop)
+        assert 2 == returned(shop)
+        assert (1, 1) == shop.journal.board_read(shop.run_id, "a")
+        shop.deliver_all()
+        assert "succeeded" == shop.engine.output(shop.run_id).status
+
+
+def test_other_tools_of_the_turn_are_sent_at_once(postgres: str) -> None:
+    """They do not wait for the inline ones, and the last of all hands over."""
+    calls = [call("look"), call("blackboard_list")]
+    with workshop(postgres, [*BLACKBOARD_TOOLS, look], *calls) as shop:
+        shop.deliver()
+        assert ["1/tool/0"] == steps(shop)
+        assert 1 == returned(shop)
+        shop.deliver_all()
+        assert "a lake | The blackboard is empty." == shop.engine.output(shop.run_id).result
+
+
+def test_a_tool_with_a_queue_of_its_own_is_sent_there(postgres: str) -> None:
+    """Whoever names a queue wants it used."""
+    tool: Tool = with_spec(LIST, replace(LIST.spec, queue="boards"))
+    with workshop(postgres, [tool], call("blackboard_list")) as shop:
+        shop.deliver()
+        assert ["1/tool/0"] == steps(shop)
+        assert "boards" == shop.outbox.queues["step", shop.run_id, "1/tool/0"]
+
+
+def test_an_inline_call_whose_worker_dies_is_sent_by_the_sweep() -> None:
+    """It had a lease like any other step."""
+    note = spec("note", effect="transactional", inline=True)
+    bench = Bench(calling("note"), replace(SOLO, tools=(note,)))
+    bench.die_in("1/tool/0")
+    try:
+        bench.start()
+    except Died:
+        bench.live()
+    bench.outbox.messages.clear()
+    assert "succeeded" == bench.until_it_ends()
+    assert 2 == bench.begun[RUN, "1/tool/0"]
+
+
+def test_the_tools_of_our_own_stores_are_inline_and_no_others() -> None:
+    """A tool that reads a file must not run where models are called."""
+    ours = {tool.spec.name for tool in (*BLACKBOARD_TOOLS, *BUILTIN.values()) if tool.spec.inline}
+    boards = {"blackboard_read", "blackboard_write", "blackboard_list"}
+    assert boards | {"todowrite", "todoread"} == ours
+    assert not look.spec.inline
