@@ -236,6 +236,20 @@ def test_the_backend_is_asked_once_more_before_a_task_is_given_up() -> None:
     assert [] == bench.outbox.revoked
 
 
+def test_an_answer_that_comes_while_the_task_is_given_up_is_the_first() -> None:
+    """Our own verdict is then no news for the record."""
+    bench = called("bill", "rate")
+
+    def unknown(task_id: str) -> Answer:
+        answer(bench, "just in time")
+        return Answer(state="unknown")
+
+    bench.outbox.answer = unknown  # type: ignore[method-assign]
+    bench.later(601)
+    assert ("just in time", False) == outcome(bench)
+    assert "late_result" not in [event.type for event in bench.journal.events(RUN)]
+
+
 @pytest.mark.parametrize(("tool", "limits", "seconds"), [
     (BILL, {}, 600.0),
     (replace(BILL, timeout_seconds=None), {"tool_timeout_seconds": 30.0}, 30.0),
@@ -258,10 +272,13 @@ def test_a_human_decides_about_a_task_that_did_not_answer() -> None:
     bench = called("wire")
     bench.later(601)
     assert "waiting" == bench.status
+    answer(bench, "from one that was never sent", attempt=1)
+    assert STEP not in bench.steps
     bench.decide(APPROVE)
     for _ in range(5):
         bench.later()
     ids = [external_task_id(RUN, STEP, attempt) for attempt in (0, 1)]
+    assert ids[0] != ids[1]
     assert ids == [call.task_id for call in bench.outbox.calls]
     answer(bench, "from the first one", attempt=0)
     assert STEP not in bench.steps
