@@ -79,9 +79,10 @@ def test_an_outcome_of_another_release_counts_what_it_tells() -> None:
 
 def test_a_cancelled_sub_run_begins_nothing_in_its_parent() -> None:
     """Its whole tree is being cancelled: no turn begins that nobody will do."""
-    events = [
+    asked = replied(1, delegating(("ada", "work"), ("bob", "work")))
+    events: list[Event] = [
         started(CHIEF),
-        replied(1, delegating(("ada", "work"), ("bob", "work"))),
+        asked,
         sub_finished("1/sub/0", status="cancelled", usage=LOST),
         sub_finished("1/sub/1", "bob", usage=LOST),
     ]
@@ -90,11 +91,11 @@ def test_a_cancelled_sub_run_begins_nothing_in_its_parent() -> None:
     assert 1 == state.turn
     ended, _ = replay([*events, RunCancelled()])
     assert ("cancelled", 1) == (ended.status, ended.turn)
-    assert events[1].completion.usage + LOST + LOST == ended.usage  # type: ignore[union-attr]
+    assert asked.completion.usage + LOST + LOST == ended.usage
 
 
 def test_a_sub_run_that_failed_is_a_result_for_its_parent() -> None:
     """Also one whose own time was over: the next turn hears of it."""
-    events = [started(CHIEF), replied(1, delegating(("ada", "work")))]
+    events: list[Event] = [started(CHIEF), replied(1, delegating(("ada", "work")))]
     _, commands = replay([*events, sub_finished("1/sub/0", status="failed", error="Too slow.")])
     assert (CallModel(step="2/model", turn=2),) == commands
