@@ -55,7 +55,7 @@ def outcome(bench: Bench) -> tuple[str, bool]:
 @pytest.mark.parametrize("batched", [False, True], ids=["each", "batched"])
 def test_the_task_is_sent_by_its_name_and_nobody_waits(batched: bool) -> None:
     """With the arguments of the call, under an id that is made of run and step."""
-    calls = [call("bill", invoice=7), call("look")]
+    calls = [call("rate", invoice=7), call("look")]
     bench = Bench(
         lambda state: replied(1, *calls) if state.turn == 1 else replied(state.turn, "done"),
         AGENT,
@@ -63,7 +63,7 @@ def test_the_task_is_sent_by_its_name_and_nobody_waits(batched: bool) -> None:
     )
     bench.start()
     [sent] = bench.outbox.calls
-    assert ("billing.bill", external_task_id(RUN, STEP, 0)) == (sent.task, sent.task_id)
+    assert ("billing.rate", external_task_id(RUN, STEP, 0)) == (sent.task, sent.task_id)
     assert {"invoice": 7} == sent.arguments
     assert 0 == bench.begun[RUN, STEP]
     assert 1 == bench.begun[RUN, "1/tool/1"]
@@ -245,7 +245,7 @@ def test_an_answer_that_comes_while_the_task_is_given_up_is_the_first() -> None:
         return Answer(state="unknown")
 
     bench.outbox.answer = unknown  # type: ignore[method-assign]
-    bench.later(601)
+    bench.engine.external.time_out(RUN, STEP)
     assert ("just in time", False) == outcome(bench)
     assert "late_result" not in [event.type for event in bench.journal.events(RUN)]
 
