@@ -19,7 +19,9 @@ from tests.support.fleet import Fleet, kill, prompt
 
 SECONDS = 60
 RUNS = 50
-WORKERS = 3
+WORKERS = 4
+LENGTH = 0.1
+"""Seconds of a call: if they were many, three kills in a row would hit one, and fail its run."""
 AFTERWARDS = 120
 """Seconds within which the last run ends once nobody is killed any more."""
 UNKNOWN = "The outcome of this call is unknown"
@@ -62,9 +64,10 @@ class Storm:
             self._start()
 
     def strike(self) -> None:
-        """Kill one of them, in whatever state it is."""
-        alive = [worker for worker in self._fleet.workers if worker.poll() is None]
-        kill(self._dice.choice(alive))
+        """Kill one of those that work, if any has got so far, and start another."""
+        alive = [n for n, worker in enumerate(self._fleet.workers) if worker.poll() is None]
+        ready = [n for n in alive if self._fleet.is_ready(n)]
+        kill(self._fleet.workers[self._dice.choice(ready or alive)])
         self.kills += 1
         self._start()
 
@@ -75,10 +78,10 @@ class Storm:
 def orders(name: str) -> str:
     """An orchestrator with a team of two that uses every kind of tool, and one more after them."""
     team = [
-        prompt(f"{name}.{n}", [f"look {name}.{n}", f"pay {name}.{n}"], [f"book {name}.{n}"])
-        for n in "xy"
+        prompt(at, [f"look {at} {LENGTH}", f"pay {at} {LENGTH}"], [f"book {at} {LENGTH}"])
+        for at in (f"{name}.x", f"{name}.y")
     ]
-    last = prompt(f"{name}.z", [f"sign {name}.z"], [f"pay {name}.z"])
+    last = prompt(f"{name}.z", [f"sign {name}.z {LENGTH}"], [f"pay {name}.z {LENGTH}"])
     return prompt(name, [{"team": team}], [{"team": [last]}])
 
 

@@ -3,9 +3,9 @@
 A prompt is the JSON of {"name": ..., "turns": [[call, ...], ...]}: the calls of each turn, and
 after the last one the results of all as the answer, or the name if there are none. A call is
 "tool label" or "tool label gate": such a call, once begun, goes on when the test has made the file
-`gate`. {"team": [prompt, ...]} hands prompts to sub-agents. `$FAULTS` is the directory where the
-test and its workers meet; `begun` there has a line for each call that was begun, `requests` one for
-each request to the model.
+`gate`, or after so many seconds if that is a number. {"team": [prompt, ...]} hands prompts to
+sub-agents. `$FAULTS` is the directory where the test and its workers meet; `begun` there has a line
+for each call that was begun, `requests` one for each request to the model.
 """
 
 from __future__ import annotations
@@ -42,6 +42,9 @@ def _is_open(gate: str) -> bool:
 
 async def _act(tool: str, label: str, gate: str, context: ToolContext) -> str:
     _note("begun", tool, label, context.idempotency_key, context.attempt)
+    if gate.replace(".", "").isdigit():
+        await asyncio.sleep(float(gate))
+        return f"{tool}-{label}"
     while not _is_open(gate):  # noqa: ASYNC110 - from elsewhere
         await asyncio.sleep(0.01)
     return f"{tool}-{label}"

@@ -96,7 +96,8 @@ class Fleet:
             "FAULT_SETTINGS": json.dumps(settings or {}),
             "FAULTS": str(self.directory),
         }
-        log = self.directory / f"worker{len(self.workers)}.log"
+        number = len(self.workers)
+        log = self._log_of(number)
         name = f"{uuid.uuid4().hex}@test"
         with log.open("wb") as out:
             worker = subprocess.Popen(
@@ -109,8 +110,12 @@ class Fleet:
             )
         self.workers.append(worker)
         if wait:
-            self.until(lambda: " ready." in log.read_text(errors="replace"), "the worker is ready")
+            self.until(lambda: self.is_ready(number), "the worker is ready")
         return worker
+
+    def is_ready(self, number: int) -> bool:
+        """Whether a worker has got so far that it takes messages."""
+        return " ready." in self._log_of(number).read_text(errors="replace")
 
     def send(self, *prompts: str, agent: str | None = "chief") -> list[str]:
         """Start runs as any caller does, and give their ids; None is the orchestrator."""
@@ -195,6 +200,9 @@ class Fleet:
         for worker in self.workers:
             kill(worker)
         self.journal.close()
+
+    def _log_of(self, number: int) -> Path:
+        return self.directory / f"worker{number}.log"
 
     def _published(self, run_id: str) -> bool:
         rows = [row for row in self.journal.tree(run_id) if row.run_id == run_id]
