@@ -150,6 +150,24 @@ def test_a_line_to_redis_that_fails_for_a_while_costs_nothing(
     clear(fleet)
 
 
+@pytest.mark.parametrize("steps", STEPS)
+def test_calls_may_outlive_an_outage_of_redis(
+    make_fleet: MakeFleet, to_redis: Proxy, postgres: str, valkey: str, steps: str
+) -> None:
+    """Their messages cannot be acknowledged any more, and that ends nothing."""
+    fleet = make_fleet(lease=LEASE, steps=steps)
+    run_id = calls_under_way(fleet, postgres, to_redis.url(valkey))
+    to_redis.refuse()
+    fleet.until(lambda: "Cannot connect to redis" in fleet.log(), "the worker misses its broker")
+    to_redis.mend()
+    fleet.until(lambda: fleet.log().count("|Connected to redis") == 2, "it has found it again")
+    fleet.open("go")
+    assert "pay-a look-b book-c" == fleet.result_of(run_id)
+    once(fleet, "a b c")
+    clear(fleet)
+    assert None is fleet.workers[0].poll()
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_sub_agents_outlive_both_lines(
     make_fleet: MakeFleet,

@@ -1,0 +1,64 @@
+"""A worker whose broker went away while its messages were unanswered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from kombu import Connection
+from kombu.transport.redis import Channel
+
+from heartbit.consumer import Consumer
+
+
+@pytest.fixture
+def lost(valkey: str) -> Channel:
+    """A channel of Redis whose connection is closed, as kombu leaves it after an outage."""
+    connection = Connection(valkey)
+    channel = connection.default_channel
+    connection.release()
+    return channel
+
+
+@pytest.fixture
+def consumer() -> Any:
+    """The part of a consumer that acknowledges; nothing is started."""
+    made: Any = object.__new__(Consumer)
+    made.hub = None
+    return made
+
+
+def test_a_channel_that_kombu_has_closed_fails_in_a_way_that_nobody_expects(lost: Channel) -> None:
+    """Once it does not any more, heartbit.consumer can go."""
+    with pytest.raises(AttributeError, match="NoneType"):
+        lost.basic_ack("tag")
+
+
+def test_a_message_of_a_lost_connection_is_one_line_in_the_log(
+    lost: Channel, consumer: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And not the end of the worker."""
+    consumer.call_soon_ack(lost.basic_ack, "tag")
+    [record] = caplog.records
+    assert "its copy will be dropped" in record.getMessage()
+    assert None is record.exc_info
+
+
+def test_a_connection_that_cannot_be_let_go_of_is_one_line_in_the_log(
+    lost: Channel, consumer: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The consumer goes on, and connects again."""
+
+    class Unreleasable:
+        connection_errors = channel_errors = (ConnectionError,)
+
+        def collect(self, socket_timeout: float) -> None:
+            """What is open is forgotten."""
+
+        def close(self) -> None:
+            lost.basic_ack("tag")
+
+    consumer.connection = Unreleasable()
+    consumer.on_connection_error_after_connected(ConnectionError("refused"))
+    assert any("the sweep finds what they were about" in r.getMessage() for r in caplog.records)
+    assert None is consumer.connection
