@@ -308,6 +308,17 @@ def test_an_export_has_everything_of_a_user_by_id(store: MemoryStore) -> None:
     assert 502 == len(list(store.export(tenant_id="t", user_id="u", agent="writer")))
 
 
+def test_what_was_remembered_since_the_last_reflection_adds_up(store: MemoryStore) -> None:
+    """In one namespace, until something is made of it."""
+    assert 0 == store.unreflected(ME)
+    store.store(new("a", importance=9, created_at=ago(hours=3)))
+    store.store(new("b", importance=4, created_at=ago(hours=1)))
+    store.store(new("c", importance=8, namespace=replace(ME, agent="write")))
+    assert 13 == store.unreflected(ME)
+    store.store(new("d", memory_type="semantic", created_at=ago(hours=2)))
+    assert 4 == store.unreflected(ME)
+
+
 def test_another_model_embeds_again_what_has_not_changed_since(store: MemoryStore) -> None:
     """Switching the model, or its dimension, never breaks anything that is stored."""
     store.store(new("a", "lease"), vector_of("lease"))

@@ -126,6 +126,9 @@ class MemoryStore(Protocol):
     ) -> Iterator[Memory]:
         """All memories of a tenant's user (of one agent), by their ids."""
 
+    def unreflected(self, namespace: Namespace) -> int:
+        """How important together the episodic memories are that came since the last other one."""
+
     def without_embedding(self, model: str, *, limit: int) -> list[Memory]:
         """Memories of all namespaces that have no vector of this model yet."""
 

@@ -192,6 +192,19 @@ class InMemoryMemories:
             found = [x.memory for x in self._all() if query.admits(x.memory, now)]
         return iter(sorted(found, key=lambda memory: memory.id))
 
+    def unreflected(self, namespace: Namespace) -> int:
+        """As `MemoryStore.unreflected`."""
+        with self._lock:
+            space = self._spaces.get(namespace)
+            memories = [kept.memory for kept in space.kept.values()] if space else []
+        thought = [each.created_at for each in memories if each.memory_type != "episodic"]
+        since = max(thought, default=datetime.min.replace(tzinfo=UTC))
+        return sum(
+            each.importance
+            for each in memories
+            if each.memory_type == "episodic" and each.created_at > since
+        )
+
     def without_embedding(self, model: str, *, limit: int) -> list[Memory]:
         """As `MemoryStore.without_embedding`."""
         with self._lock:

@@ -215,6 +215,12 @@ class PostgresMemories:
                 return
             after = rows[-1]["id"]
 
+    def unreflected(self, namespace: Namespace) -> int:
+        """As `MemoryStore.unreflected`."""
+        with self._transaction() as connection:
+            [row] = _rows(connection, "memory_unreflected", **place(namespace))
+        return int(row["importance"])
+
     def without_embedding(self, model: str, *, limit: int) -> list[Memory]:
         """As `MemoryStore.without_embedding`."""
         with self._transaction() as connection:

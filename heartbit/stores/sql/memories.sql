@@ -149,6 +149,16 @@ select {columns} from memories m
    and (%(agent)s::text is null or m.agent = %(agent)s) and m.id collate "C" > %(after)s
  order by m.id collate "C" limit %(limit)s
 
+-- memory_unreflected --
+-- How important together the episodic memories are that came since the last other one.
+with own as (
+    select memory_type, importance, created_at from memories
+     where (tenant_id, user_id, agent) = (%(tenant_id)s, %(user_id)s, %(agent)s)
+)
+select coalesce(sum(importance), 0) as importance from own
+ where memory_type = 'episodic' and created_at
+       > coalesce((select max(created_at) from own where memory_type <> 'episodic'), '-infinity')
+
 -- memory_not_embedded --
 -- Memories that have no vector of a model.
 select {columns} from memories m
