@@ -239,6 +239,16 @@ def test_arguments_are_checked_before_anything_is_sent(fleet: Fleet) -> None:
     assert "ERROR Input validation failed" in fleet.run(("give", {"what": 4}))
 
 
+def test_a_worker_that_sends_calls_listens_for_none_of_them(fleet: Fleet) -> None:
+    """Celery subscribes whoever sends a task to its result, and that would never end."""
+    run = fleet.start(("forget", {"what": "x"}))
+    assert "x" == run.get(timeout=SECONDS)["result"]
+    backend: Any = fleet.host.app.backend
+    consumer = backend.result_consumer
+    task_id = external_task_id(run.id, "1/tool/0", 0)
+    assert not [key for key in consumer.subscribed_to if task_id in str(key)]
+
+
 @pytest.mark.slow
 def test_a_task_that_no_worker_knows_is_an_error(fleet: Fleet) -> None:
     """Celery throws its message away and notes so in the result backend, where the sweep looks."""

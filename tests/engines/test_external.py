@@ -279,6 +279,8 @@ def test_a_human_decides_about_a_task_that_did_not_answer() -> None:
         bench.later()
     ids = [external_task_id(RUN, STEP, attempt) for attempt in (0, 1)]
     assert ids[0] != ids[1]
+    bench.deliver(("step", RUN, STEP))
+    assert 0 == bench.begun[RUN, STEP]
     assert ids == [call.task_id for call in bench.outbox.calls]
     answer(bench, "from the first one", attempt=0)
     assert STEP not in bench.steps
