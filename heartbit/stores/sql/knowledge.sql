@@ -9,14 +9,14 @@ with inside as not materialized (
     select c.source || '#' || lpad(c.number::text, 8, '0') as id, c.source, c.number, c.length,
            c.terms, c.counts, c.embedding, c.embedding_model
       from knowledge_chunks c where {filters}
-), corpus as (
+), corpus as materialized (
     select count(*)::float8 as n, greatest(avg(length), 1)::float8 as average from inside
 ), hits as materialized (
     select i.id, i.source, i.number, i.length, t.term,
            i.counts[array_position(i.terms, t.term)]::float8 as tf
       from inside i join unnest(%(terms)s::text[]) as t (term) on t.term = any (i.terms)
      where i.terms && %(terms)s::text[]
-), frequencies as (
+), frequencies as materialized (
     select term, count(*)::float8 as df from hits group by term
 ), scores as (
     select id, source, number, sum(ln(1 + (n - df + 0.5) / (df + 0.5)) * tf * 2.2
@@ -89,15 +89,25 @@ update knowledge_documents set etag = %(etag)s, last_modified = %(last_modified)
 
 -- knowledge_remove --
 -- Documents with all of their chunks.
-delete from knowledge_documents
- where collection = %(collection)s and source = any (%(sources)s)
-returning source
+with locked as (
+    select source from knowledge_documents
+     where collection = %(collection)s and source = any (%(sources)s)
+     order by source collate "C" for update
+)
+delete from knowledge_documents d using locked
+ where d.collection = %(collection)s and d.source = locked.source
+returning d.source
 
 -- knowledge_remove_except --
 -- Every document that is not among some.
-delete from knowledge_documents
- where collection = %(collection)s and source <> all (%(sources)s)
-returning source
+with locked as (
+    select source from knowledge_documents
+     where collection = %(collection)s and source <> all (%(sources)s)
+     order by source collate "C" for update
+)
+delete from knowledge_documents d using locked
+ where d.collection = %(collection)s and d.source = locked.source
+returning d.source
 
 -- knowledge_not_embedded --
 -- Chunks that have no vector of a model; of all documents, or of some.

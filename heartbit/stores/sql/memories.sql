@@ -38,13 +38,13 @@ m.tenant_id = %(tenant_id)s and m.user_id = %(user_id)s
 with inside as not materialized (
     select m.id, m.length, m.terms, m.counts, m.embedding, m.embedding_model
       from memories m where {filters}
-), corpus as (
+), corpus as materialized (
     select count(*)::float8 as n, greatest(avg(length), 1)::float8 as average from inside
 ), hits as materialized (
     select i.id, i.length, t.term, i.counts[array_position(i.terms, t.term)]::float8 as tf
       from inside i join unnest(%(terms)s::text[]) as t (term) on t.term = any (i.terms)
      where i.terms && %(terms)s::text[]
-), frequencies as (
+), frequencies as materialized (
     select term, count(*)::float8 as df from hits group by term
 ), scores as (
     select id, sum(ln(1 + (n - df + 0.5) / (df + 0.5)) * tf * 2.2

@@ -1,0 +1,1 @@
+"""Where documents and their chunks are kept: the protocol, in this process, and in PostgreSQL."""
