@@ -57,34 +57,6 @@ def _time_zone(name: str) -> str:
 ClockTime = Annotated[str, AfterValidator(_clock_time)]
 
 
-class EmbeddingTable(Table):
-    """How recollections become vectors, for recall by meaning."""
-
-    provider: Literal["none", "openai", "local"] = "none"
-    """Who computes the vectors; `none` recalls by words only."""
-    model: Text = "text-embedding-3-small"
-    """The embedding model."""
-    api_key_env: Text = "OPENAI_API_KEY"
-    """The environment variable that holds the key."""
-    base_url: WebUrl | None = None
-    """What precedes `/embeddings`, for a compatible server."""
-    dimension: Count | None = None
-    """Length of a vector; asked from the model when not given."""
-    cache_dir: Text | None = None
-    """Where local models are kept."""
-
-
-class MemoryTable(Table):
-    """What agents remember from run to run."""
-
-    type: Literal["in_memory", "postgres"]
-    """Where recollections live; `in_memory` ends with the process."""
-    database_url: PostgresUrl | None = None
-    """The database of type `postgres`; `[database]` is used when not given."""
-    embedding: EmbeddingTable | None = None
-    """Recall by meaning."""
-
-
 class SourceTable(Table):
     """One place that documents are read from."""
 

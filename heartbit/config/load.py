@@ -34,7 +34,7 @@ from heartbit.config.walk import KeyPath
 from heartbit.errors import ConfigError
 
 FILE_NAME = "heartbit.toml"
-LATER = ("memory", "knowledge", "daemon", "telemetry", "heartbeat")
+LATER = ("knowledge", "daemon", "telemetry", "heartbeat")
 _BOUND_TO_PROVIDER = ("model", "base_url", "api_key", "cascade")
 _AT_LINE = re.compile(r" \(at (?:line (?P<line>\d+), column \d+|end of document)\)$")
 

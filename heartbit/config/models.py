@@ -32,11 +32,11 @@ from heartbit.config.later import (
     DaemonTable,
     HeartbeatTable,
     KnowledgeTable,
-    MemoryTable,
     RestateTable,
     ScheduleTable,
     TelemetryTable,
 )
+from heartbit.config.memory import MemoryTable
 from heartbit.config.provider import ProviderTable, inherited
 
 N = TypeVar("N", AgentTable, ToolTable)
