@@ -32,7 +32,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt pip
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check \
-	  -c constraints.txt --build-constraint constraints.txt --editable '.[mcp,embedded,flower]' --group dev
+	  -c constraints.txt --build-constraint constraints.txt --editable '.[mcp,embedded,flower,knowledge,pdf]' --group dev
 	@$(BIN)/python -m compileall -q heartbit
 	@touch $@
 
@@ -82,6 +82,6 @@ pins:
 	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT \
 	  && $(PYTHON) -m venv "$$dir" && pip="$$dir/bin/python -m pip" \
 	  && $$pip install -qq --upgrade pip \
-	  && $$pip install -qq '.[mcp,api,flower,embedded]' --group dev hatchling editables \
+	  && $$pip install -qq '.[mcp,api,flower,embedded,knowledge,pdf]' --group dev hatchling editables \
 	  && $$pip freeze --all --exclude heartbit --exclude setuptools > "$$dir/constraints.txt" \
 	  && cp "$$dir/constraints.txt" constraints.txt

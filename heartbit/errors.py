@@ -3,6 +3,7 @@
 HeartbitError
 +-- ConfigError                 the person's file, flag or environment
 +-- ToolError                   goes to the model as an error result, never ends a run
+|   +-- PageUnavailable             a web page that cannot be had (attribute `status`)
 |   +-- ToolTimedOut                was given up, and may still be at it
 +-- ProviderError               a model call that failed (attribute `retryable`)
 |   +-- RateLimited  Overloaded  ServerFailure  NetworkFailure  CallTimedOut  TruncatedStream
@@ -47,6 +48,15 @@ class ToolError(HeartbitError):
 
 class ToolTimedOut(ToolError):
     """The tool did not end in time."""
+
+
+class PageUnavailable(ToolError):
+    """The page could not be fetched."""
+
+    # `status` is the server's, if it answered.
+    def __init__(self, message: str | None = None, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class ProviderError(HeartbitError):

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from heartbit.core.tools import ToolOutput
-from heartbit.tools.builtin.webfetch import MAX_BODY_BYTES, make_webfetch
+from heartbit.tools.builtin.fetching import MAX_BODY_BYTES
+from heartbit.tools.builtin.webfetch import make_webfetch
 from tests.support.builtin_tools import ToolUser
 
 LOOPBACK = (ip_network("127.0.0.1/32"),)
