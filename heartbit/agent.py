@@ -47,6 +47,8 @@ class Limits:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ConfigError(f"{name} must be greater than 0, not {value}.")
+        if self.max_identical_tool_calls == 1:
+            raise ConfigError("max_identical_tool_calls must be 2 or more: 1 would run no call.")
 
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")

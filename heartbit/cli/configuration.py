@@ -26,17 +26,24 @@ def config() -> None:
 @global_flags
 @click.pass_context
 def check(ctx: click.Context) -> None:
-    """Print every problem of the configuration, one per line; exit code 2 if there is any."""
+    """Print every problem of the configuration, one per line; exit code 2 if there is any.
+
+    Python functions that it lists as tools are imported.
+    """
     from heartbit.config import check as problems_of
     from heartbit.config import find_config, load
+    from heartbit.config.tools import tool_problems, unused_options
 
     path = find_config(settings(ctx)["config"], os.environ)
     problems = problems_of(path, os.environ)
+    loaded = None if problems else load(path, os.environ)
+    if loaded is not None:
+        problems = tool_problems(loaded)
     for problem in problems:
         click.echo(str(problem), err=True)
-    if problems:
+    if problems or loaded is None:
         ctx.exit(USAGE)
-    for warning in load(path, os.environ).warnings:
+    for warning in (*loaded.warnings, *unused_options(loaded)):
         click.echo(f"warning: {warning}", err=True)
     click.echo(f"ok: {path}" if path else "ok: no heartbit.toml here, the defaults are used")
 

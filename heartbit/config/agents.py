@@ -17,6 +17,7 @@ from heartbit.config.fields import (
     Count,
     Expanded,
     Many,
+    Repeats,
     Seconds,
     Secret,
     Table,
@@ -126,8 +127,9 @@ class LimitsTable(Table):
     """Seconds a human has to answer; then the calls are denied, and the model is told why."""
     max_tool_output_bytes: Count | None = None
     """Bytes of a tool's output that the model gets; the rest is cut."""
-    max_identical_tool_calls: Count | None = None
-    """Turns in a row with the same tool calls, after which the model is told to try another way."""
+    max_identical_tool_calls: Repeats | None = None
+    """In so many turns in a row the same tool calls: they are not run again, and the model is told
+    to try another way."""
     context_strategy: ContextStrategyTable | None = None
     """How a long conversation is fitted into a request."""
     summarize_threshold: Count | None = None

@@ -160,6 +160,7 @@ class BuiltWhenUsed:
 T = TypeVar("T")
 Many = Annotated[tuple[T, ...], Field(strict=False)]
 Count = Annotated[int, Field(ge=1, le=MAX_WHOLE)]
+Repeats = Annotated[int, Field(ge=2, le=MAX_WHOLE)]
 Amount = Annotated[int, Field(ge=0, le=MAX_WHOLE)]
 Seconds = Annotated[float, Field(ge=1)]
 Duration = Annotated[float, Field(gt=0)]

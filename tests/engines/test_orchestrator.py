@@ -247,6 +247,13 @@ def test_a_limit_that_allows_nothing_is_refused(limit: str) -> None:
         Agent(name="ada", **zero)
 
 
+def test_one_identical_call_would_be_none_at_all() -> None:
+    """The number is that of the turn in a row which is not run any more."""
+    with pytest.raises(ConfigError, match="must be 2 or more"):
+        Limits(max_identical_tool_calls=1)
+    assert 2 == Limits(max_identical_tool_calls=2).max_identical_tool_calls
+
+
 @pytest.mark.parametrize("routing", ["single_agent", "always_orchestrate"])
 def test_a_response_schema_of_the_run_holds_on_every_route(routing: RoutingMode) -> None:
     """Whoever answers the prompt answers in its structure."""

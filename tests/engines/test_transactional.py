@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable
@@ -12,14 +13,14 @@ import pytest
 from psycopg.rows import dict_row
 
 import heartbit
-from heartbit import ToolContext
+from heartbit import Agent, Orchestrator, ToolContext
 from heartbit.core.events import Event, RunFinished, ToolReturned
 from heartbit.core.tools import ToolOutput
-from heartbit.errors import ToolError
-from heartbit.providers.scripted import call
+from heartbit.errors import ConfigError, ToolError
+from heartbit.providers.scripted import ScriptedProvider, call
 from heartbit.tools.base import Tool
 from tests.support.parity import canonical
-from tests.support.workshop import TABLES, execute, rooms, standalone, workshop
+from tests.support.workshop import TABLES, answers, execute, rooms, standalone, workshop
 
 Engine = Callable[..., list[Event]]
 
@@ -325,3 +326,38 @@ def test_both_engines_write_the_same_journal(database: str) -> None:
     assert expected == canonical(in_a_fleet(database, tools, *calls))
     assert expected == canonical(in_a_fleet(database, tools, *calls, batch_seconds=30))
     assert 6 == len(rooms(database))
+
+
+def asking_for(tool: Tool, database: str | None) -> Orchestrator:
+    """An orchestrator with one agent, which has this tool."""
+    return Orchestrator(
+        provider=ScriptedProvider(answers(call("book", room="a"))),
+        agents=[Agent(name="desk", tools=[tool])],
+        database_url=database,
+    )
+
+
+def test_an_orchestrator_without_a_database_refuses_a_transactional_tool() -> None:
+    """Before the model is asked for anything."""
+    with pytest.raises(ConfigError, match="Tool book is transactional: it needs a database"):
+        asyncio.run(asking_for(book, None).run("Go."))
+
+
+def test_an_orchestrator_with_a_database_runs_it(database: str) -> None:
+    """One run after the other, and several at once."""
+
+    async def main() -> None:
+        await asking_for(book, database).run("Go.")
+        async with asking_for(book, database) as orchestrator:
+            await asyncio.gather(*(orchestrator.run("Go.") for _ in range(6)))
+
+    asyncio.run(main())
+    assert ["a"] * 7 == rooms(database)
+
+
+def test_a_database_that_cannot_be_reached_is_an_error_result() -> None:
+    """No model waits for ever, and no password is told."""
+    nowhere = "postgresql://someone:secret@127.0.0.1:9/none"
+    [refused] = said(standalone(nowhere, [book], call("book", room="a")))
+    assert refused.startswith("error: The database cannot be reached")
+    assert "secret" not in refused

@@ -72,3 +72,95 @@ def test_a_file_that_is_named_but_missing_is_an_error(tmp_path: Path, command: s
     assert (2, "") == (done.code, done.out)
     assert 1 == len(done.notes)
     assert "gone.toml: there is no such file" in done.notes[0]
+
+
+TOOLS = """
+import heartbit
+
+@heartbit.tool(name="reserve")
+def book(room: str) -> str:
+    return room
+
+@heartbit.tool(effect="transactional")
+def note(text: str) -> str:
+    return text
+
+class Nothing: ...
+"""
+LISTING = """
+[provider]
+name = "scripted"
+
+[[agents]]
+name = "clerk"
+description = "d"
+system_prompt = "s"
+tools = [
+    "read",
+    {tools}
+]
+"""
+
+
+def listing(tmp_path: Path, *tools: str, more: str = "") -> Path:
+    """A configuration in which an agent lists these tools of a module beside it."""
+    (tmp_path / "desk.py").write_text(TOOLS)
+    path = tmp_path / "heartbit.toml"
+    listed = ",\n    ".join(f'"{tool}"' for tool in tools)
+    path.write_text(LISTING.replace("{tools}", listed) + more)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("tool", "message"),
+    [
+        ("dask:book", "Tool dask:book: there is no module dask"),
+        ("desk:bok", "Tool desk:bok: desk has no attribute bok. Did you mean book?"),
+        ("desk:Nothing", "Tool desk:Nothing: it is a class, not a tool"),
+    ],
+)
+def test_check_imports_the_tools_and_says_which_cannot_be_had(
+    tmp_path: Path, tool: str, message: str
+) -> None:
+    """With the line of the entry and the agent that lists it; no traceback."""
+    listing(tmp_path, "desk:book", tool)
+    done = heartbit("config", "check", cwd=tmp_path)
+    assert (2, "") == (done.code, done.out)
+    [note] = done.notes
+    assert note.startswith(f"heartbit.toml:12: {message}"), note
+    assert note.endswith("(listed by [[agents]] 'clerk')")
+
+
+def test_check_tries_the_options_of_each_tool(tmp_path: Path) -> None:
+    """An effect that a tool cannot have is found before anything runs."""
+    more = '[[tools]]\nname = "note"\neffect = "pure"\n'
+    listing(tmp_path, "desk:note", more=more)
+    done = heartbit("config", "check", cwd=tmp_path)
+    assert 2 == done.code
+    assert "no option can make it pure" in done.notes[0]
+
+
+def test_check_warns_of_options_that_are_about_no_tool(tmp_path: Path) -> None:
+    """A reference and a tool's own name are about it; a slip of the keyboard is about nothing."""
+    names = ["read", "desk:note", "reserve", "resreve"]
+    more = "".join(f'[[tools]]\nname = "{name}"\ntimeout_seconds = 5\n' for name in names)
+    listing(tmp_path, "desk:note", "desk:book", more=more)
+    done = heartbit("config", "check", cwd=tmp_path)
+    assert 0 == done.code, done.notes
+    assert ["warning: heartbit.toml:23: [[tools]] 'resreve' is about no agent's tool"] == done.notes
+
+
+def test_check_does_not_guess_what_an_mcp_server_calls_its_tools(tmp_path: Path) -> None:
+    """Only the server knows."""
+    more = 'mcp_servers = ["http://127.0.0.1:9"]\n[[tools]]\nname = "far"\ntimeout_seconds = 5\n'
+    listing(tmp_path, "desk:book", more=more)
+    done = heartbit("config", "check", cwd=tmp_path)
+    assert (0, []) == (done.code, done.notes)
+
+
+def test_one_identical_call_would_be_none_at_all(tmp_path: Path) -> None:
+    """The number is that of the turn in a row which is not run any more."""
+    listing(tmp_path, "desk:book", more="[orchestrator]\nmax_identical_tool_calls = 1\n")
+    done = heartbit("config", "check", cwd=tmp_path)
+    assert 2 == done.code
+    assert done.notes[0].endswith("must be at least 2, not 1"), done.notes
