@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 
 import psycopg
 import pytest
@@ -43,6 +44,7 @@ def test_no_payment_is_begun_again_when_the_clock_leaps(
     set_clock(leap)
     [other] = fleet.send(prompt("s", ["pay d"], ["look e"]))
     assert "pay-d look-e" == fleet.result_of(other)
+    assert 3000 < abs((fleet.journal.run(other).created_at - datetime.now(UTC)).total_seconds())
     fleet.open("go")
     assert fleet.result_of(run_id).endswith("look-b book-c")
     assert (1, 1) == (fleet.begun("pay")["a"], fleet.begun("pay")["d"])
