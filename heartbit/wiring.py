@@ -5,6 +5,7 @@ The only module that knows both what heartbit.toml says and what it is made into
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -16,9 +17,11 @@ from heartbit.agent import Agent, Limits
 from heartbit.config import Config
 from heartbit.config.agents import AgentTable, LimitsTable, McpHttpTable, ToolTable
 from heartbit.config.environment import PROVIDER_KEYS
+from heartbit.config.memory import EmbeddingTable, MemoryTable
 from heartbit.config.provider import ProviderTable
 from heartbit.core.agent import ContextStrategy, PermissionRule, SessionPrune
 from heartbit.core.cascade import Gate
+from heartbit.core.memory import Weights
 from heartbit.core.pricing import Price
 from heartbit.core.retry import RetryPolicy
 from heartbit.engines.standalone import Approver, OnEvent, OnText
@@ -26,12 +29,15 @@ from heartbit.errors import ConfigError
 from heartbit.orchestrator import Orchestrator
 from heartbit.providers.base import Provider
 from heartbit.providers.cascade import CascadingProvider
+from heartbit.providers.embedder import Embedder
 from heartbit.providers.http import HttpClient, Timeouts
 from heartbit.providers.priced import PricedProvider
 from heartbit.providers.retry import RetryingProvider
+from heartbit.stores.memories.base import MemoryStore
 from heartbit.toolbox import CeleryTasks
 from heartbit.tools.imports import load_attribute
 from heartbit.tools.mcp import McpServer
+from heartbit.tools.memory import Memories
 from heartbit.tools.registry import ToolOptions
 
 DEMO_SCRIPT = "heartbit.demo.script:reply"
@@ -72,12 +78,97 @@ async def open_orchestrator(
             tool_options=[build_options(table) for table in config.tools],
             celery_tasks=celery_tasks,
             workspace=_workspace(config),
-            database_url=_revealed(config.database.url),
+            database_url=_revealed(config.database.url) or memory_url(config),
+            memories=_memories(config, http, stack),
             on_text=on_text,
             on_event=on_event,
             on_warning=on_warning,
         )
         yield await stack.enter_async_context(orchestrator)
+
+
+def _memories(config: Config, http: HttpClient, stack: AsyncExitStack) -> Memories | None:
+    if config.memory is None:
+        return None
+    memories = build_memories(config.memory, memory_url(config), http)
+    stack.callback(memories.store.close)
+    return memories
+
+
+def memory_url(config: Config) -> str | None:
+    """The database that memories are kept in, if they are.
+
+    Raises:
+        ConfigError: there is none, or it is not the one that runs have.
+    """
+    if config.memory is None or config.memory.type == "in_memory":
+        return None
+    own, shared = _revealed(config.memory.database_url), _revealed(config.database.url)
+    if own is None and shared is None:
+        raise ConfigError(
+            "Memories of type postgres need a database: set database_url in [memory], or url in "
+            "[database]."
+        )
+    if own and shared and own != shared:
+        raise ConfigError(
+            "database_url in [memory] is another database than url in [database]; memories are "
+            "kept in one transaction with the run, so leave database_url out."
+        )
+    return own or shared
+
+
+def build_memories(table: MemoryTable, url: str | None, http: HttpClient) -> Memories:
+    """What agents remember, as a table says; `url` is that of type postgres.
+
+    Raises:
+        ConfigError: the embedding model cannot be had.
+    """
+    store: MemoryStore
+    if url is None:
+        from heartbit.stores.memories.in_memory import InMemoryMemories
+
+        store = InMemoryMemories()
+    else:
+        from heartbit.stores.memories.postgres import PostgresMemories
+
+        store = PostgresMemories.at(url)
+    return Memories(
+        store=store,
+        embedder=build_embedder(table.embedding, http),
+        weights=Weights(**table.weights.model_dump()),
+        reflection_threshold=table.reflection_threshold,
+    )
+
+
+def build_embedder(table: EmbeddingTable, http: HttpClient) -> Embedder | None:
+    """The embedding model of a table; None if texts are found by their words only.
+
+    Raises:
+        ConfigError: it wants a key or a package that is not there.
+    """
+    if table.provider == "none":
+        return None
+    named: dict[str, Any] = {"model": table.model} if table.model else {}
+    if table.provider == "local":
+        from heartbit.providers.local_embedder import LocalEmbedder
+
+        return LocalEmbedder(cache_dir=table.cache_dir, **named)
+    key = os.environ.get(table.api_key_env)
+    if not key and table.base_url is None:
+        raise ConfigError(
+            f"There is no API key for embeddings: set ${table.api_key_env}, or base_url in "
+            "[memory.embedding] for a server that needs none."
+        )
+    from heartbit.providers.embeddings import OpenAIEmbedder, RetryingEmbedder
+
+    embedder = OpenAIEmbedder(
+        api_key=key or None,
+        base_url=_revealed(table.base_url),
+        dimension=table.dimension,
+        http=http,
+        **named,
+    )
+    return RetryingEmbedder(embedder, RetryPolicy())
 
 
 def _workspace(config: Config) -> Path:

@@ -131,9 +131,9 @@ class TransactionalMemoryTool(MemoryTool):
         return await self._called(arguments, context, context.prepared)
 
 
-def memory_tools(memories: Memories, *, transactional: bool) -> tuple[Tool, ...]:
-    """The seven tools over some memories; `transactional` if these are in tables."""
-    kind = TransactionalMemoryTool if transactional else MemoryTool
+def memory_tools(memories: Memories) -> tuple[Tool, ...]:
+    """The seven tools over some memories."""
+    kind = TransactionalMemoryTool if memories.store.has_tables else MemoryTool
     return tuple(
         kind(MEMORY_SPECS[name], memories, work, embeds, of)
         for name, (work, embeds, of) in _WORK.items()

@@ -49,6 +49,10 @@ class MemoryStore(Protocol):
     Ids are unique within a tenant; a stored text is any Python string and comes back as it was.
     """
 
+    @property
+    def has_tables(self) -> bool:
+        """Whether it can take part in a transaction of its database."""
+
     def bound_to(self, connection: Any) -> Self:
         """The same store inside an open transaction of its database (psycopg).
 

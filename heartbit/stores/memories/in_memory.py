@@ -70,6 +70,11 @@ class InMemoryMemories:
         self._spaces: dict[Namespace, _Space] = {}
         self._places: dict[tuple[str | None, str], Namespace] = {}
 
+    @property
+    def has_tables(self) -> bool:
+        """No: this process is all it has."""
+        return False
+
     def bound_to(self, connection: Any) -> Self:
         """The same store: it has no transactions."""
         return self

@@ -50,6 +50,7 @@ from heartbit.stores.memories.vectors import Vectors, vector_type
 from heartbit.stores.sql import queries
 
 PAGE = 500
+CONNECTIONS = 2
 Row = dict[str, Any]
 
 _logger = logging.getLogger("heartbit.memories")
@@ -68,6 +69,16 @@ class PostgresMemories:
         self._database = database
         self._bound = connection
         self._vectors = vectors or Vectors(database)
+
+    @classmethod
+    def at(cls, url: str) -> Self:
+        """A store in the database that a url leads to."""
+        return cls(Database(url, pool_size=CONNECTIONS))
+
+    @property
+    def has_tables(self) -> bool:
+        """Yes: a tool's writes are kept with its result."""
+        return True
 
     def bound_to(self, connection: Any) -> Self:
         """The same store inside an open transaction of its database."""
