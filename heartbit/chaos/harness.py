@@ -6,6 +6,7 @@ of them; where it could come back late it is also frozen, until another one has 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -71,8 +72,8 @@ class Result:
 class Harness:
     """The lanes of one plan, on which any number of faults are tried at the same time."""
 
-    def __init__(self, plan: Plan, lanes: Sequence[Lane]) -> None:
-        self._plan = plan
+    def __init__(self, lanes: Sequence[Lane], stopping: threading.Event) -> None:
+        self._stopping = stopping
         self._lanes: SimpleQueue[Lane] = SimpleQueue()
         for lane in lanes:
             self._lanes.put(lane)
@@ -101,7 +102,8 @@ class Harness:
             yield each.result()
 
     def close(self) -> None:
-        """Stop everything."""
+        """Stop everything, whatever is under way."""
+        self._stopping.set()
         self._pool.shutdown(cancel_futures=True)
         while not self._lanes.empty():
             self._lanes.get().close()
@@ -139,15 +141,16 @@ NOWHERE = Spot(role="worker", place="", what="", edge="")
 @contextmanager
 def open_harness(plan: Plan) -> Iterator[Harness]:
     """A harness with its lanes; all processes have ended afterwards."""
-    lanes = [_lane(plan, number) for number in range(1, min(plan.lanes, MOST_LANES) + 1)]
-    harness = Harness(plan, lanes)
+    stopping = threading.Event()
+    numbers = range(1, min(plan.lanes, MOST_LANES) + 1)
+    harness = Harness([_lane(plan, number, stopping) for number in numbers], stopping)
     try:
         yield harness
     finally:
         harness.close()
 
 
-def _lane(plan: Plan, number: int) -> Lane:
+def _lane(plan: Plan, number: int, stopping: threading.Event) -> Lane:
     directory = plan.directory / f"lane{number}"
     directory.mkdir()
     (directory / "heartbit.toml").write_text(CONFIG)
@@ -159,7 +162,8 @@ def _lane(plan: Plan, number: int) -> Lane:
         lease_seconds=plan.lease_seconds,
         batch_seconds=plan.batch_seconds,
     )
-    return Lane(order, plan.prompt, patience_seconds=plan.patience_seconds)
+    patience = plan.patience_seconds
+    return Lane(order, plan.prompt, patience_seconds=patience, stopping=stopping)
 
 
 def _passed(spots: Sequence[Spot]) -> dict[Spot, None]:

@@ -88,8 +88,11 @@ class Played:
 class Lane:
     """Plays cases one after the other, until it is closed."""
 
-    def __init__(self, order: Order, prompt: str, *, patience_seconds: float) -> None:
+    def __init__(
+        self, order: Order, prompt: str, *, patience_seconds: float, stopping: threading.Event
+    ) -> None:
         self._order = order
+        self._stopping = stopping
         self._prompt = prompt
         self._patience_seconds = patience_seconds
         self._journal = PostgresJournal(order.database, pool_size=1)
@@ -100,7 +103,7 @@ class Lane:
         """One run, from its start to its end."""
         if self._worker is None:
             self._worker = Child(work, self._order)
-        play = _Play(self._order, self._journal, self._notes, self._worker, case)
+        play = _Play(self._order, self._journal, self._notes, self._worker, case, self._stopping)
         try:
             trouble = play.run(self._prompt, time.monotonic() + self._patience_seconds)
         finally:
@@ -124,8 +127,10 @@ class _Play:
         notes: Notes,
         worker: Child,
         case: Case,
+        stopping: threading.Event,
     ) -> None:
         self._order = order
+        self._stopping = stopping
         self._journal = journal
         self._notes = notes
         self._case = case
@@ -151,7 +156,8 @@ class _Play:
             self._look_after_caller(prompt)
             if self._frozen and self._files.taken.exists():
                 self._frozen.send(signal.SIGCONT)
-            time.sleep(POLL_SECONDS)
+            if self._stopping.wait(POLL_SECONDS):
+                return "it was interrupted"
         return None
 
     def leave(self) -> Child:

@@ -1,9 +1,8 @@
 """From a configuration to what is put on stage: its agents, without their models and tools.
 
 The agents keep everything that the rules look at: prompts, limits, permissions, schemas, effects.
-A model is replaced by a script, unless it is a scripted one already, and a tool by a stub that
-notes its calls, unless it only touches heartbit's own tables. No key is needed, nothing is paid,
-and no tool of the user's ever runs.
+A model is replaced by a script, and a tool by a stub that notes its calls, unless it only touches
+heartbit's own tables. No key is needed, nothing is paid, and no tool of the user's ever runs.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import asyncio
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,8 +24,9 @@ from heartbit.core.events import RunRouted
 from heartbit.core.messages import Completion, Json
 from heartbit.core.request import ModelRequest
 from heartbit.core.tools import ToolOutput, ToolSpec
+from heartbit.errors import ConfigError
 from heartbit.orchestrator import Orchestrator, Resolved
-from heartbit.providers.base import Listener, Provider
+from heartbit.providers.base import Listener
 from heartbit.providers.scripted import ScriptedProvider
 from heartbit.tools.base import BoundTool, Tool, ToolContext
 from heartbit.tools.blackboard import BLACKBOARD_TOOLS
@@ -40,10 +40,14 @@ REAL = {tool.spec.ref: tool for tool in BLACKBOARD_TOOLS}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stage:
-    """What processes of one chaos need to know of the agents; it can be sent to them."""
+    """What processes of one chaos need to know of the agents; it can be sent to them.
+
+    `script` is the `module:attribute` of a function that says what models reply; without one it is
+    made up from the tools that the agents have.
+    """
 
     definition: AgentDefinition
-    scripts: Mapping[str, str | None]
+    script: str | None = None
 
     @property
     def agents(self) -> tuple[AgentDefinition, ...]:
@@ -56,14 +60,16 @@ class Stage:
         return (spec for agent in self.agents for spec in agent.tools)
 
 
-def build_stage(config: Config, agent: str | None = None) -> Stage:
+def build_stage(config: Config, *, agent: str | None = None, script: str | None = None) -> Stage:
     """The stage for what a configuration describes; MCP servers are asked for their tools.
 
     Raises:
-        ConfigError: there is no such agent, or a tool cannot be had.
+        ConfigError: there is no such agent or script, or a tool cannot be had.
     """
+    if script is not None and not callable(load_attribute(script)):
+        raise ConfigError(f"{script} is no function of a request.")
     definition = asyncio.run(_resolved(_without_models(config), agent))
-    return Stage(definition=_with_stubs(definition), scripts=_scripts(config))
+    return Stage(definition=_with_stubs(definition), script=script)
 
 
 async def _resolved(config: Config, agent: str | None) -> AgentDefinition:
@@ -73,26 +79,8 @@ async def _resolved(config: Config, agent: str | None) -> AgentDefinition:
 
 def _without_models(config: Config) -> Config:
     nobody = ProviderTable.model_construct(name="scripted", model=DEMO_SCRIPT)
-    agents = tuple(
-        each.model_copy(update={"provider": nobody}) if each.provider else each
-        for each in config.agents
-    )
+    agents = tuple(each.model_copy(update={"provider": None}) for each in config.agents)
     return config.model_copy(update={"provider": nobody, "agents": agents, "pricing": {}})
-
-
-def _scripts(config: Config) -> Mapping[str, str | None]:
-    """The scripts that the configuration names itself, by provider."""
-    tables = {each.name: each.provider for each in config.agents if each.provider}
-    return {
-        name: table.model
-        for name, table in {"default": config.provider, **tables}.items()
-        if table.name == "scripted" and ":" in table.model and _is_function(table.model)
-    }
-
-
-def _is_function(reference: str) -> bool:
-    """A list of replies is for one process and one agent at a time."""
-    return callable(load_attribute(reference))
 
 
 def _with_stubs(definition: AgentDefinition) -> AgentDefinition:
@@ -114,24 +102,14 @@ class StagedOrchestrator(Orchestrator):
     def __init__(self, stage: Stage, directory: Path) -> None:
         self._stage = stage
         self._notes = Notes(directory)
-        super().__init__(provider=self._provider_of("default"))
+        reply: Any = load_attribute(stage.script) if stage.script else script_for(stage.definition)
+        super().__init__(provider=NotingProvider(ScriptedProvider(reply), self._notes.request))
 
     async def resolve(self, agent: str | None = None) -> Resolved:
         """The definition of the stage, whoever is asked for."""
         why = RunRouted(decision="single_agent", selected_agent="", reason="It is on stage.")
         tools = {spec.ref: self._tool(spec) for spec in self._stage.tools} | REAL
         return Resolved(definition=self._stage.definition, routed=why, tools=tools)
-
-    @property
-    def providers(self) -> Mapping[str, Provider]:
-        """A scripted one for each agent."""
-        names = {agent.provider for agent in self._stage.agents} | {"default"}
-        return {name: self._provider_of(name) for name in names}
-
-    def _provider_of(self, name: str) -> Provider:
-        reference = self._stage.scripts.get(name)
-        script: Any = load_attribute(reference) if reference else script_for(self._stage.definition)
-        return NotingProvider(ScriptedProvider(script), self._notes.request)
 
     def _tool(self, spec: ToolSpec) -> Tool:
         async def run(arguments: Json, context: ToolContext) -> ToolOutput:

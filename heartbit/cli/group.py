@@ -30,6 +30,7 @@ COMMANDS = {
     "cancel": "heartbit.cli.inspect:cancel",
     "fork": "heartbit.cli.fork:fork",
     "replay": "heartbit.cli.inspect:replay",
+    "chaos": "heartbit.cli.chaos:chaos",
     "migrate": "heartbit.cli.migrate:migrate",
     "doctor": "heartbit.cli.doctor:doctor",
     "config": "heartbit.cli.configuration:config",

@@ -10,8 +10,8 @@ Nothing here kills anybody; whoever listens may.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, cast
@@ -92,15 +92,20 @@ class Boundaries:
         if boundary is not None:
             self._reached(boundary)
 
-    def around(self, run_id: str, what: str, commit: Callable[[], Any]) -> Any:
+    def tell_all(self, run_id: str, whats: Sequence[str], edge: Edge) -> None:
+        """The boundary of several things that are stored together."""
+        for what in whats:
+            self.tell(run_id, what, edge)
+
+    def around(self, run_id: str, whats: Sequence[str], commit: Callable[[], Any]) -> Any:
         """Both boundaries of a commit, and what it gives."""
-        self.tell(run_id, what, "before")
+        self.tell_all(run_id, whats, "before")
         try:
             given = commit()
         except Exception:
-            self.tell(run_id, what, "refused")
+            self.tell_all(run_id, whats, "refused")
             raise
-        self.tell(run_id, what, "after" if is_stored(given) else "refused")
+        self.tell_all(run_id, whats, "after" if is_stored(given) else "refused")
         return given
 
 
@@ -113,23 +118,27 @@ def is_stored(given: Any) -> bool:
     return getattr(given, "opened", True) and given != ()
 
 
-def name_of_append(append: Append) -> str:
-    """What an append is called: by the step that it ends, or by what has happened."""
+def names_of_append(append: Append) -> list[str]:
+    """What an append is called: by the steps that it ends, or by what has happened.
+
+    Outcomes that come at the same instant may be stored together, or one after the other.
+    """
     verb = "verdict" if append.verdict else "append"
-    return f"{verb} {append.step or append.events[0].step or append.events[0].type}"
+    first = append.step or append.events[0].step or append.events[0].type
+    return [f"{verb} {step}" for step in (first, *(step for step, _ in append.beside))]
 
 
 # Every method that stores something about one run, and what that is called. The sweep's are left
 # out: what they hand out depends on the time that has passed.
-COMMITS: Mapping[str, Callable[..., tuple[str, str]]] = {
-    "append": lambda append: (append.run_id, name_of_append(append)),
-    "claim": lambda run_id, step, **_: (run_id, f"claim {step}"),
-    "release": lambda run_id, step, attempt, **_: (run_id, f"release {step}"),
-    "take_dispatch": lambda run_id, steps, **_: (run_id, f"dispatch {', '.join(sorted(steps))}"),
-    "set_completion": lambda run_id, completion: (run_id, "note who waits"),
-    "complete": lambda run_id: (run_id, "complete"),
-    "decide": lambda run_id, step, decisions, **_: (run_id, f"decide {step}"),
-    "request_cancel": lambda run_id, **_: (run_id, "cancel"),
+COMMITS: Mapping[str, Callable[..., tuple[str, Sequence[str]]]] = {
+    "append": lambda append: (append.run_id, names_of_append(append)),
+    "claim": lambda run_id, step, **_: (run_id, [f"claim {step}"]),
+    "release": lambda run_id, step, attempt, **_: (run_id, [f"release {step}"]),
+    "take_dispatch": lambda run_id, steps, **_: (run_id, [f"dispatch {', '.join(sorted(steps))}"]),
+    "set_completion": lambda run_id, completion: (run_id, ["note who waits"]),
+    "complete": lambda run_id: (run_id, ["complete"]),
+    "decide": lambda run_id, step, decisions, **_: (run_id, [f"decide {step}"]),
+    "request_cancel": lambda run_id, **_: (run_id, ["cancel"]),
 }
 
 
@@ -147,22 +156,31 @@ class _ChaosJournal:
 
     def open_run(self, run: NewRun) -> Any:
         self._boundaries.places.opens(run)
-        return self._boundaries.around(run.run_id, "open", lambda: self._journal.open_run(run))
+        return self._boundaries.around(run.run_id, ["open"], lambda: self._journal.open_run(run))
+
+    def transaction(self) -> AbstractContextManager[Any]:
+        return self._watched(self._journal.transaction())
+
+    def tool_transaction(self) -> AbstractContextManager[Any]:
+        return self._watched(self._journal.tool_transaction())
 
     @contextmanager
-    def transaction(self) -> Iterator[Any]:
+    def _watched(self, transaction: AbstractContextManager[Any]) -> Iterator[Any]:
         watched = _WatchedTransaction(self._boundaries)
-        with self._journal.transaction() as transaction:
-            watched.inner = transaction
+        with transaction as watched.inner:
             yield watched
             watched.about_to_commit()
         watched.committed()
 
     def _commit(
-        self, describe: Callable[..., tuple[str, str]], method: Any, *args: Any, **kwargs: Any
+        self,
+        describe: Callable[..., tuple[str, Sequence[str]]],
+        method: Any,
+        *args: Any,
+        **kwargs: Any,
     ) -> Any:
-        run_id, what = describe(*args, **kwargs)
-        return self._boundaries.around(run_id, what, lambda: method(*args, **kwargs))
+        run_id, whats = describe(*args, **kwargs)
+        return self._boundaries.around(run_id, whats, lambda: method(*args, **kwargs))
 
 
 class _WatchedTransaction:
@@ -172,7 +190,7 @@ class _WatchedTransaction:
 
     def __init__(self, boundaries: Boundaries) -> None:
         self._boundaries = boundaries
-        self._first: tuple[str, str] | None = None
+        self._first: tuple[str, Sequence[str]] | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
@@ -180,27 +198,27 @@ class _WatchedTransaction:
     def append(self, append: Append) -> Appended:
         if self._first is not None:
             return cast(Appended, self.inner.append(append))
-        run_id, what = append.run_id, name_of_append(append)
-        self._boundaries.tell(run_id, what, "before")
+        run_id, whats = append.run_id, names_of_append(append)
+        self._boundaries.tell_all(run_id, whats, "before")
         try:
             appended: Appended = self.inner.append(append)
         except Exception:
-            self._boundaries.tell(run_id, what, "refused")
+            self._boundaries.tell_all(run_id, whats, "refused")
             raise
         if appended.ok:
-            self._first = run_id, what
+            self._first = run_id, whats
         else:
-            self._boundaries.tell(run_id, what, "refused")
+            self._boundaries.tell_all(run_id, whats, "refused")
         return appended
 
     def about_to_commit(self) -> None:
         if self._first is not None:
-            run_id, what = self._first
-            self._boundaries.tell(run_id, f"commit {what}", "before")
+            run_id, whats = self._first
+            self._boundaries.tell_all(run_id, [f"commit {what}" for what in whats], "before")
 
     def committed(self) -> None:
         if self._first is not None:
-            self._boundaries.tell(*self._first, "after")
+            self._boundaries.tell_all(*self._first, "after")
 
 
 def watched_journal(journal: Journal, boundaries: Boundaries) -> Journal:

@@ -20,6 +20,7 @@ from tests.support.shared_postgres import TEMPLATE
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 CONFIG = Path(__file__).parents[1] / "support" / "chaos.toml"
+SCRIPT = "tests.support.chaos_agents:reply"
 BATCH_SECONDS = 30.0
 FEWEST = 40
 Open = Callable[..., AbstractContextManager[Harness]]
@@ -37,7 +38,7 @@ def harness(tmp_path: Path, make_database: DatabaseMaker, valkey: str) -> Open:
         lanes: int = 6,
     ) -> AbstractContextManager[Harness]:
         plan = Plan(
-            stage=build_stage(load(CONFIG, {}).config),
+            stage=build_stage(load(CONFIG, {}).config, script=SCRIPT),
             prompt="Settle the bill.",
             directory=tmp_path,
             make_database=partial(_database, make_database, spoil),
