@@ -6,6 +6,7 @@ transaction. So a pooler that hands connections from one transaction to the next
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import threading
@@ -62,6 +63,9 @@ class Database:
         self._pools: dict[str, Pool] = {}
         self._pid = os.getpid()
         self._lock = threading.Lock()
+        self._asking = threading.Lock()
+        self._asked_at = -math.inf
+        self._answer: psycopg.Error | None = None
 
     def close(self) -> None:
         """Close all connections; a later use opens new ones."""
@@ -159,7 +163,17 @@ class Database:
                     raise
 
     def _why_not(self) -> psycopg.Error | None:
-        """Why the pool has no connection: None if the server would give one."""
+        """Why the pool has no connection: None if the server would give one.
+
+        Asked once for all who wait: a server that is only busy must not be flooded.
+        """
+        with self._asking:
+            if time.monotonic() - self._asked_at >= ASK_SECONDS:
+                self._answer = self._ask()
+                self._asked_at = time.monotonic()
+            return self._answer
+
+    def _ask(self) -> psycopg.Error | None:
         try:
             _connect(self._parameters).close()
         except psycopg.Error as error:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from heartbit.errors import JournalUnavailable
+from heartbit.stores import database
+from heartbit.stores.database import Database
 from heartbit.stores.postgres import PostgresJournal
 from tests.support.canvas import until
 from tests.support.proxy import Proxy
@@ -48,3 +51,28 @@ def _answers(journal: PostgresJournal) -> bool:
         return () == journal.list_runs()
     except JournalUnavailable:
         return False
+
+
+def test_many_who_wait_for_a_connection_ask_the_server_once(
+    postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process whose pool is busy does not use up the connections of others."""
+    monkeypatch.setattr(database, "ASK_SECONDS", 0.2)
+    monkeypatch.setattr(database, "WAIT_SECONDS", 0.1)
+    asked: list[Database] = []
+
+    def ask(asking: Database) -> None:
+        asked.append(asking)
+
+    monkeypatch.setattr(Database, "_ask", ask)
+    journal = PostgresJournal(postgres, pool_size=1)
+
+    def wait() -> None:
+        with pytest.raises(JournalUnavailable, match="are in use"):
+            journal.list_runs()
+
+    with journal.transaction(), ThreadPoolExecutor(20) as pool:
+        for each in [pool.submit(wait) for _ in range(20)]:
+            each.result()
+    journal.close()
+    assert len(asked) < 5
