@@ -12,6 +12,7 @@ HeartbitError
 |   +-- MaxTurnsExceeded  RunTimedOut  BudgetExceeded  ReplyTruncated  ModelRefused
 |   +-- ModelCallFailed  NoStructuredResult  WorkersLost  RunCancelled
 +-- MemoryStoreError            memories or documents that cannot be kept or found
++-- DocumentUnreadable          a document that cannot be indexed (attribute `gone`)
 +-- JournalError
     +-- JournalUnavailable          for now; what was to be done may be tried again
     +-- RunNotFound  RunStateError  InvalidDecision  LeaseLost  BoardConflict
@@ -208,6 +209,15 @@ class RunCancelled(RunError):
 
 class MemoryStoreError(HeartbitError):
     """The memory store cannot do this."""
+
+
+class DocumentUnreadable(HeartbitError):
+    """The document cannot be read."""
+
+    # `gone`: what it said before is not there any more, so what was kept of it is to be dropped.
+    def __init__(self, message: str | None = None, *, gone: bool = False) -> None:
+        super().__init__(message)
+        self.gone = gone
 
 
 class JournalError(HeartbitError):

@@ -50,7 +50,7 @@ class Document:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChunkText:
-    """A chunk by its place, and what it says: what an embedding is made of."""
+    """A chunk by its place, and what it says."""
 
     source: str
     number: int
@@ -60,7 +60,10 @@ class ChunkText:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Passage:
-    """A chunk that was found. Lines count from 1; `relevance` is 1 for the best one."""
+    """A chunk that was found; `relevance` is 1 for the best one.
+
+    Lines count from 1. They are 0 where the text was taken out of something that has no lines.
+    """
 
     source: str
     title: str
@@ -75,13 +78,19 @@ class Passage:
     def citation(self) -> str:
         """Where it stands: `docs/architecture.md:12-40 (Architecture > Journal)`."""
         first, last = self.first_line, self.last_line
-        lines = f"{first}" if first == last else f"{first}-{last}"
-        return f"{self.source}:{lines}" + (f" ({self.heading})" if self.heading else "")
+        lines = f":{first}" if first == last else f":{first}-{last}"
+        heading = f" ({self.heading})" if self.heading else ""
+        return f"{self.source}{lines if first else ''}{heading}"
 
 
 def chunk_id(source: str, number: int) -> str:
     """The name of a chunk that ties are broken by."""
     return f"{source}#{number:08}"
+
+
+def searched_text(heading: str, text: str) -> str:
+    """What a chunk is found by: what it says, below which headings."""
+    return f"{heading}\n{text}" if heading else text
 
 
 def best(

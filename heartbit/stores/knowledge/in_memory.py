@@ -24,8 +24,8 @@ from heartbit.core.knowledge import (
 )
 from heartbit.core.memory import Embedding
 from heartbit.core.ranking import Corpus, bm25, cosine
-from heartbit.core.terms import term_counts, terms
-from heartbit.stores.knowledge.rows import found_by
+from heartbit.core.terms import terms
+from heartbit.stores.knowledge.rows import counts_of
 from heartbit.stores.memories.rows import plain
 
 
@@ -63,7 +63,7 @@ class InMemoryKnowledge:
     def replace_documents(self, documents: Sequence[NewDocument]) -> None:
         """As `KnowledgeStore.replace_documents`."""
         counted = [
-            (document, [term_counts(found_by(each)) for each in document.chunks])
+            (document, [counts_of(each) for each in document.chunks])
             for document in documents
         ]
         with self._lock:
@@ -162,7 +162,7 @@ class InMemoryKnowledge:
         document = self._documents.pop(source, None)
         for number in range(document.chunks if document else 0):
             kept = self._kept.pop(chunk_id(source, number))
-            for term in term_counts(found_by(kept.chunk)):
+            for term in counts_of(kept.chunk):
                 self._holding[term].pop(chunk_id(source, number))
         return document is not None
 

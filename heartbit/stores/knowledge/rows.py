@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from heartbit.core.chunking import Chunk
-from heartbit.core.knowledge import ChunkText, Document, NewDocument, Passage
+from heartbit.core.knowledge import ChunkText, Document, NewDocument, Passage, searched_text
 from heartbit.core.terms import term_counts
 from heartbit.stores.memories.rows import plain
 
 
-def found_by(chunk: Chunk) -> str:
-    """What a chunk is found by: what it says, below which headings."""
-    return f"{chunk.heading}\n{chunk.text}" if chunk.heading else chunk.text
+def counts_of(chunk: Chunk) -> Mapping[str, int]:
+    """The terms that a chunk is found by."""
+    return term_counts(searched_text(chunk.heading, chunk.text))
 
 
 def document_columns(new: NewDocument) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def chunk_rows(collection: str, document: NewDocument) -> Iterator[tuple[Any, ..
     """The rows of a document's chunks, in the order of `knowledge_copy`."""
     source = plain(document.source)
     for chunk in document.chunks:
-        counts = term_counts(found_by(chunk))
+        counts = counts_of(chunk)
         yield (
             collection,
             source,
