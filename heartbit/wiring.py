@@ -117,6 +117,22 @@ def memory_url(config: Config) -> str | None:
     return own or shared
 
 
+def stored_memories(config: Config) -> Memories:
+    """The memories in the configured database, for those who look after them.
+
+    Raises:
+        ConfigError: they are in no database, or there is none.
+    """
+    table = config.memory or MemoryTable(type="postgres")
+    if table.type == "in_memory":
+        raise ConfigError(
+            "Memories of type in_memory end with the process that has them; set type to postgres "
+            "in [memory] to look at them from outside."
+        )
+    url = memory_url(config.model_copy(update={"memory": table}))
+    return build_memories(table, url, HttpClient())
+
+
 def build_memories(table: MemoryTable, url: str | None, http: HttpClient) -> Memories:
     """What agents remember, as a table says; `url` is that of type postgres.
 

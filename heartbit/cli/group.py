@@ -31,6 +31,7 @@ COMMANDS = {
     "fork": "heartbit.cli.fork:fork",
     "replay": "heartbit.cli.inspect:replay",
     "chaos": "heartbit.cli.chaos:chaos",
+    "memory": "heartbit.cli.memory:memory",
     "migrate": "heartbit.cli.migrate:migrate",
     "doctor": "heartbit.cli.doctor:doctor",
     "config": "heartbit.cli.configuration:config",

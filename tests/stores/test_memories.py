@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,6 +18,7 @@ from heartbit.core.memory import MemoryQuery, Namespace, Recalled
 from heartbit.errors import MemoryStoreError
 from heartbit.stores.database import Database
 from heartbit.stores.memories.base import MemoryStore
+from heartbit.stores.memories.exchange import as_object, from_lines
 from heartbit.stores.memories.in_memory import InMemoryMemories
 from heartbit.stores.memories.postgres import PostgresMemories
 from tests.support.memories import ME, many, new, vector_of
@@ -81,13 +84,14 @@ def test_a_memory_comes_back_as_it_was_whatever_its_text(store: MemoryStore) -> 
         related_ids=("b",),
         source_ids=("c",),
         confidentiality="internal",
-        created_at=ago(hours=1),
+        created_at=ago(hours=2),
+        last_accessed=ago(hours=1),
+        access_count=3,
     )
     store.store(put)
     [got] = store.get(ME, ["a"])
     for name in set(put.__slots__):
         assert getattr(put, name) == getattr(got, name), name
-    assert (0, got.created_at) == (got.access_count, got.last_accessed)
     assert ["a"] == ids(store.recall(query("", tags=(ANYTHING,), category=ANYTHING)))
 
 
@@ -96,6 +100,53 @@ def test_importance_and_strength_are_kept_within_their_ranges(store: MemoryStore
     store.store(new("a", importance=99, strength=7))
     [got] = store.get(ME, ["a"])
     assert (10, 1.0) == (got.importance, got.strength)
+
+
+def test_a_new_memory_is_of_now_and_was_never_accessed(store: MemoryStore) -> None:
+    """By the store's clock."""
+    store.store(new("a"))
+    [got] = store.get(ME, ["a"])
+    assert (0, got.created_at) == (got.access_count, got.last_accessed)
+    assert abs(got.created_at - datetime.now(UTC)) < timedelta(minutes=1)
+
+
+def test_many_are_stored_or_none(store: MemoryStore) -> None:
+    """An import that fails in the middle has changed nothing."""
+    store.store(new("c", namespace=replace(ME, agent="write")))
+    with pytest.raises(MemoryStoreError):
+        store.store_all([new("a"), new("b"), new("c")])
+    assert [] == store.get(ME, ["a", "b"])
+    assert 2 == store.store_all(new(id_) for id_ in "ab")
+    assert 2 == len(store.get(ME, ["a", "b"]))
+
+
+def test_an_export_is_imported_as_it_was(store: MemoryStore) -> None:
+    """Whatever is in it, links, strength and accesses included."""
+    for memory in many(40):
+        store.store(replace(memory, content=f"{ANYTHING} {memory.content}"))
+    store.recall(query("journal worker"))
+    before = [*store.export(tenant_id="t", user_id="u")]
+    lines = [json.dumps(as_object(each)) for each in before]
+    other = InMemoryMemories()
+    assert len(before) == other.store_all(from_lines([*lines, "", "\n"])) > 9
+    assert before == [*other.export(tenant_id="t", user_id="u")]
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("no json", "Line 2 is no memory: Expecting value"),
+        ("[]", "Line 2 is no memory: it is no JSON object"),
+        ('{"agent": "a"}', "Line 2 is no memory: id: Field required"),
+        ('{"agent": "a", "id": "i", "content": "c", "x": 1}', "x: Unexpected"),
+        ('{"agent": "a", "id": "i", "content": "c", "importance": "much"}', "importance: Input"),
+        ('{"id": "i", "content": "c"}', "agent: Input"),
+    ],
+)
+def test_a_line_that_is_no_memory_is_named_with_its_reason(line: str, why: str) -> None:
+    """A person can mend the file."""
+    with pytest.raises(MemoryStoreError, match=re.escape(why)):
+        [*from_lines(["", line])]
 
 
 def test_storing_again_replaces_what_is_said_and_keeps_the_age(store: MemoryStore) -> None:

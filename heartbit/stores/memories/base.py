@@ -6,7 +6,7 @@ bound to. Nothing here asks a network: vectors are computed before, and handed i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol, Self
@@ -25,7 +25,7 @@ from heartbit.core.memory import (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NewMemory:
-    """A memory to be stored; the store's clock says when, unless `created_at` does (an import)."""
+    """A memory to be stored. The store's clock says when; the last three are those of an import."""
 
     id: str
     namespace: Namespace
@@ -41,6 +41,8 @@ class NewMemory:
     source_ids: tuple[str, ...] = ()
     confidentiality: Confidentiality = "public"
     created_at: datetime | None = None
+    last_accessed: datetime | None = None
+    access_count: int = 0
 
 
 class MemoryStore(Protocol):
@@ -64,6 +66,13 @@ class MemoryStore(Protocol):
 
         Raises:
             MemoryStoreError: the id belongs to another namespace of the tenant.
+        """
+
+    def store_all(self, memories: Iterable[NewMemory]) -> int:
+        """Keep many memories, all or none; how many they are.
+
+        Raises:
+            MemoryStoreError: as `store`, and whatever `memories` raises.
         """
 
     def recall(

@@ -84,6 +84,16 @@ class InMemoryMemories:
         with self._lock:
             self._store(memory, embedding)
 
+    def store_all(self, memories: Iterable[NewMemory]) -> int:
+        """As `MemoryStore.store_all`."""
+        given = list(memories)
+        with self._lock:
+            for each in given:
+                self._check_place(each)
+            for each in given:
+                self._store(each, None)
+        return len(given)
+
     def recall(
         self,
         query: MemoryQuery,
@@ -238,9 +248,8 @@ class InMemoryMemories:
         return (kept for space in self._spaces.values() for kept in space.kept.values())
 
     def _store(self, new: NewMemory, embedding: Embedding | None) -> None:
+        self._check_place(new)
         where = self._places.setdefault((new.namespace.tenant_id, new.id), new.namespace)
-        if where != new.namespace:
-            raise MemoryStoreError(f"The id {new.id} belongs to a memory of somebody else.")
         memory = new_memory(new, self._clock())
         if (old := self._find(where, new.id)) is not None:
             memory = replace(
@@ -250,6 +259,11 @@ class InMemoryMemories:
                 access_count=old.memory.access_count,
             )
         self._put(memory, embedding)
+
+    def _check_place(self, new: NewMemory) -> None:
+        where = self._places.get((new.namespace.tenant_id, new.id), new.namespace)
+        if where != new.namespace:
+            raise MemoryStoreError(f"The id {new.id} belongs to a memory of somebody else.")
 
     def _put(self, memory: Memory, embedding: Embedding | None) -> None:
         counts = indexed(memory)

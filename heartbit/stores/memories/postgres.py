@@ -7,7 +7,7 @@ different, and a server that gets it later uses the vectors that were stored mea
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Self
@@ -92,6 +92,14 @@ class PostgresMemories:
         """As `MemoryStore.store`."""
         with self._transaction() as connection:
             _store(connection, memory, embedding)
+
+    def store_all(self, memories: Iterable[NewMemory]) -> int:
+        """As `MemoryStore.store_all`."""
+        count = 0
+        with self._transaction() as connection:
+            for count, each in enumerate(memories, 1):  # noqa: B007 - how many there were
+                _store(connection, each, None)
+        return count
 
     def recall(
         self,
@@ -300,7 +308,9 @@ def _store(connection: Connection, new: NewMemory, embedding: Embedding | None) 
         "memory_put",
         **columns(memory),
         **vector_of(embedding),
-        created_at=new.created_at,
+        created_at=memory.created_at,
+        last_accessed=memory.last_accessed,
+        access_count=memory.access_count,
     )
     if not put:
         raise MemoryStoreError(f"The id {new.id} belongs to a memory of somebody else.")

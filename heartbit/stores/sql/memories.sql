@@ -4,8 +4,8 @@ insert into memories as m (tenant_id, user_id, agent, id, entry, category, memor
     confidentiality, tags, importance, strength, access_count, created_at, last_accessed,
     related_ids, terms, counts, length, embedding, embedding_model)
 values (%(tenant_id)s, %(user_id)s, %(agent)s, %(id)s, %(entry)s, %(category)s, %(memory_type)s,
-    %(confidentiality)s, %(tags)s, %(importance)s, %(strength)s, 0,
-    coalesce(%(created_at)s, heartbit_now()), coalesce(%(created_at)s, heartbit_now()),
+    %(confidentiality)s, %(tags)s, %(importance)s, %(strength)s,
+    %(access_count)s, %(created_at)s, %(last_accessed)s,
     %(related_ids)s, %(terms)s, %(counts)s, %(length)s, %(embedding)s, %(embedding_model)s)
 on conflict (tenant_id, id) do update set entry = excluded.entry, category = excluded.category,
     memory_type = excluded.memory_type, confidentiality = excluded.confidentiality,

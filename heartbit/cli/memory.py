@@ -1,0 +1,170 @@
+"""`heartbit memory`: what agents remember, for the person who runs them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
+
+import click
+
+from heartbit.cli.durable import json_flag, prepare, print_json
+from heartbit.cli.exits import FAILED
+from heartbit.cli.group import global_flags
+
+if TYPE_CHECKING:
+    from heartbit.core.memory import Memory
+    from heartbit.tools.memory import Memories
+
+F = TypeVar("F", bound=Callable[..., Any])
+SHOWN_CHARACTERS = 100
+
+
+def whose(command: F) -> F:
+    """The flags that say whose memories are meant."""
+    for name, text in (("user", "Those of a user."), ("tenant", "Those of a tenant.")):
+        command = click.option(f"--{name}", metavar="ID", help=text)(command)
+    return command
+
+
+@click.group()
+def memory() -> None:
+    """List, search, delete and move what agents remember in Postgres."""
+
+
+@memory.command(name="list")
+@click.option("--agent", metavar="NAME", help="Those of one agent.")
+@whose
+@json_flag
+@global_flags
+@click.pass_context
+def list_(
+    ctx: click.Context, agent: str | None, tenant: str | None, user: str | None, as_json: bool
+) -> None:
+    """Print memories, in the order of their ids."""
+    with _opened(ctx) as memories:
+        for each in memories.store.export(tenant_id=tenant, user_id=user, agent=agent):
+            _show(each, as_json=as_json)
+
+
+@memory.command()
+@click.argument("query", nargs=-1, metavar="QUERY...")
+@click.option("--agent", metavar="NAME", help="Those of one agent.")
+@click.option("--limit", type=click.IntRange(min=1), default=10, help="At most so many.")
+@whose
+@json_flag
+@global_flags
+@click.pass_context
+def recall(
+    ctx: click.Context,
+    query: tuple[str, ...],
+    agent: str | None,
+    limit: int,
+    tenant: str | None,
+    user: str | None,
+    as_json: bool,
+) -> None:
+    """Print what an agent would recall for QUERY, the best first; it becomes no stronger by that.
+
+    Without QUERY the most valuable memories are printed.
+    """
+    import asyncio
+
+    from heartbit.core.memory import MemoryQuery
+
+    text = " ".join(query)
+    asked = MemoryQuery(tenant_id=tenant, user_id=user, agent=agent, text=text, limit=limit)
+    with _opened(ctx) as memories:
+        embedding = asyncio.run(memories.embedding(text, "query"))
+        for each in memories.store.recall(
+            asked, embedding=embedding, weights=memories.weights, reinforce=False
+        ):
+            _show(each.memory, as_json=as_json, score=each.score)
+
+
+@memory.command()
+@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@click.option("--agent", required=True, metavar="NAME", help="The agent whose memories they are.")
+@whose
+@global_flags
+@click.pass_context
+def forget(
+    ctx: click.Context, ids: tuple[str, ...], agent: str, tenant: str | None, user: str | None
+) -> None:
+    """Delete memories for good; exit code 1 if there is no such one."""
+    from heartbit.core.memory import Namespace
+
+    namespace = Namespace(agent=agent, tenant_id=tenant, user_id=user)
+    with _opened(ctx) as memories:
+        missing = [each for each in ids if not memories.store.forget(namespace, each)]
+    for each in missing:
+        click.echo(f"error: {agent} has no memory {each!r}.", err=True)
+    ctx.exit(FAILED if missing else 0)
+
+
+@memory.command()
+@click.argument("file", type=click.File("w", encoding="utf-8"), default="-")
+@click.option("--agent", metavar="NAME", help="Those of one agent.")
+@whose
+@global_flags
+@click.pass_context
+def export(
+    ctx: click.Context, file: TextIO, agent: str | None, tenant: str | None, user: str | None
+) -> None:
+    """Write memories to FILE, one JSON object a line, without their vectors."""
+    from heartbit.stores.memories.exchange import as_object
+
+    with _opened(ctx) as memories:
+        for each in memories.store.export(tenant_id=tenant, user_id=user, agent=agent):
+            file.write(json.dumps(as_object(each)) + "\n")
+
+
+@memory.command(name="import")
+@click.argument("file", type=click.File(encoding="utf-8"), default="-")
+@json_flag
+@global_flags
+@click.pass_context
+def import_(ctx: click.Context, file: TextIO, as_json: bool) -> None:
+    """Store the memories of FILE, as `export` has written them: all of them, or none.
+
+    Those that are there already are replaced.
+    """
+    from heartbit.stores.memories.exchange import from_lines
+
+    with _opened(ctx) as memories:
+        count = memories.store.store_all(from_lines(file))
+    if as_json:
+        print_json({"imported": count})
+    else:
+        click.echo(f"imported {count} memories", err=True)
+
+
+@contextmanager
+def _opened(ctx: click.Context) -> Iterator[Memories]:
+    """The configured memories, for one command.
+
+    Raises:
+        ConfigError: they are in no database.
+    """
+    prepare(ctx)
+    from heartbit.client import local_config
+    from heartbit.wiring import stored_memories
+
+    memories = stored_memories(local_config())
+    try:
+        yield memories
+    finally:
+        memories.store.close()
+
+
+def _show(memory: Memory, *, as_json: bool, score: float | None = None) -> None:
+    from heartbit.stores.memories.exchange import as_object
+
+    if as_json:
+        print_json(as_object(memory) | ({} if score is None else {"score": score}))
+        return
+    first = " ".join(memory.content.split())
+    text = first if len(first) <= SHOWN_CHARACTERS else f"{first[:SHOWN_CHARACTERS]}..."
+    rank = "" if score is None else f"{score:.2f}  "
+    click.echo(f"{rank}{memory.id}  {memory.namespace.agent}  {memory.category}  {text}")

@@ -1,0 +1,98 @@
+"""`heartbit memory`: what agents remember, from the command line of the person who runs them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from heartbit.stores.memories.postgres import PostgresMemories
+from tests.support.command_line import Done, heartbit
+from tests.support.memories import ME, new
+
+WHOSE = ("--tenant", "t", "--user", "u")
+
+
+@pytest.fixture
+def database(postgres: str) -> str:
+    """A database with two memories."""
+    store = PostgresMemories.at(postgres)
+    store.store(new("m1", "The customer prefers French.", importance=9))
+    store.store(new("m2", "Invoices are sent on Fridays.\nAlways."))
+    store.close()
+    return postgres
+
+
+def memory(database: str, *arguments: str, stdin: str = "") -> Done:
+    """The command, with a database in the environment."""
+    env = {"HEARTBIT_DATABASE_URL": database}
+    return heartbit("memory", *arguments, cwd=Path("/"), env=env, stdin=stdin)
+
+
+def test_memories_are_listed_one_a_line(database: str) -> None:
+    """Those of one tenant and user; nobody else's without a word."""
+    done = memory(database, "list", *WHOSE)
+    expected = [
+        "m1  writer  fact  The customer prefers French.",
+        "m2  writer  fact  Invoices are sent on Fridays. Always.",
+    ]
+    assert (0, expected) == (done.code, done.out.splitlines())
+    assert (0, "") == (memory(database, "list").code, memory(database, "list").out)
+
+
+def test_a_look_from_outside_makes_no_memory_stronger(database: str) -> None:
+    """The best comes first, with its score; its access count stays 0."""
+    done = memory(database, "recall", *WHOSE, "--json", "prefers", "French")
+    [found] = map(json.loads, done.out.splitlines())
+    assert ("m1", 0, 9) == (found["id"], found["access_count"], found["importance"])
+    assert 0 < found["score"] <= 1
+    [again] = map(json.loads, memory(database, "list", *WHOSE, "--json").out.splitlines()[:1])
+    assert 0 == again["access_count"]
+
+
+def test_forgetting_says_what_there_is_not(database: str) -> None:
+    """And forgets the rest."""
+    done = memory(database, "forget", *WHOSE, "--agent", "writer", "m1", "m9")
+    assert (1, "error: writer has no memory 'm9'.\n") == (done.code, done.err)
+    assert ["m2"] == [line.split()[0] for line in memory(database, "list", *WHOSE).out.splitlines()]
+    assert 1 == memory(database, "forget", "--agent", "writer", "m2").code
+
+
+def test_an_export_goes_into_another_database_and_comes_out_the_same(
+    database: str, tmp_path: Path
+) -> None:
+    """As a file, and through pipes; doing it twice changes nothing."""
+    file = tmp_path / "memories.jsonl"
+    assert 0 == memory(database, "export", *WHOSE, str(file)).code
+    for id_ in ("m1", "m2"):
+        memory(database, "forget", *WHOSE, "--agent", "writer", id_)
+    for _ in range(2):
+        done = memory(database, "import", "-", stdin=file.read_text())
+        assert (0, "imported 2 memories\n") == (done.code, done.err)
+    assert file.read_text() == memory(database, "export", *WHOSE).out
+
+
+def test_a_file_that_is_no_export_changes_nothing(database: str) -> None:
+    """One sentence with the line."""
+    good = json.dumps({"id": "m3", "content": "x", "agent": ME.agent})
+    done = memory(database, "import", stdin=f"{good}\nnonsense\n")
+    assert 1 == done.code
+    assert "error: Line 2 is no memory" in done.err
+    assert "" == memory(database, "list").out
+
+
+@pytest.mark.parametrize("arguments", [("list",), ("recall", "x"), ("export",)])
+def test_without_a_database_there_is_one_sentence(
+    arguments: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Nothing to look at, and what to do about it."""
+    env = {"XDG_STATE_HOME": str(tmp_path)}
+    done = heartbit("memory", *arguments, cwd=tmp_path, env=env)
+    assert 2 == done.code
+    assert "Memories of type postgres need a database" in done.err
+    file = tmp_path / "heartbit.toml"
+    file.write_text("[memory]\ntype = 'in_memory'\n[provider]\nname = 'scripted'\n")
+    done = heartbit("memory", "list", "--config", str(file), cwd=tmp_path, env=env)
+    assert 2 == done.code
+    assert "end with the process" in done.err
