@@ -57,46 +57,6 @@ def _time_zone(name: str) -> str:
 ClockTime = Annotated[str, AfterValidator(_clock_time)]
 
 
-class SourceTable(Table):
-    """One place that documents are read from."""
-
-    type: Literal["file", "glob", "url"]
-    """What kind of place it is."""
-    path: Text | None = None
-    """The file, for type `file`."""
-    pattern: Text | None = None
-    """The pattern of file names, for type `glob`."""
-    url: WebUrl | None = None
-    """The page, for type `url`."""
-
-    @model_validator(mode="after")
-    def _says_where(self) -> Self:
-        key = {"file": "path", "glob": "pattern", "url": "url"}[self.type]
-        if getattr(self, key) is None:
-            raise ValueError(f"needs {key!r} for type {self.type!r}")
-        return self
-
-
-class KnowledgeTable(Table):
-    """Documents that agents can search."""
-
-    chunk_size: Count = 1000
-    """The most bytes in one piece of a document."""
-    chunk_overlap: Amount = 200
-    """Bytes that a piece shares with the one before; less than `chunk_size`."""
-    sources: Many[SourceTable] = ()
-    """Where the documents are."""
-
-    @model_validator(mode="after")
-    def _moves_on(self) -> Self:
-        if self.chunk_overlap >= self.chunk_size:
-            raise broken_rule(
-                f"must be less than chunk_size ({self.chunk_size}), not {self.chunk_overlap}",
-                "chunk_overlap",
-            )
-        return self
-
-
 class KafkaTable(Table):
     """Kafka as the way in."""
 

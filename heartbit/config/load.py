@@ -34,7 +34,7 @@ from heartbit.config.walk import KeyPath
 from heartbit.errors import ConfigError
 
 FILE_NAME = "heartbit.toml"
-LATER = ("knowledge", "daemon", "telemetry", "heartbeat")
+LATER = ("daemon", "telemetry", "heartbeat")
 _BOUND_TO_PROVIDER = ("model", "base_url", "api_key", "cascade")
 _AT_LINE = re.compile(r" \(at (?:line (?P<line>\d+), column \d+|end of document)\)$")
 
@@ -299,6 +299,8 @@ def _warnings(config: Config, environ: Mapping[str, str], source: str | None) ->
             f"{prefix}[restate] is not used: runs are durable through Celery and Postgres; "
             "set broker_url in [celery] and url in [database] instead"
         )
+    if config.knowledge is not None and not config.agents:
+        yield f"{prefix}[knowledge] is not used: there are no [[agents]] that could search it"
     for name in _caching_in_vain(config):
         yield f"{prefix}prompt_caching {name} is ignored: only anthropic has it"
     yield from remarks(environ)

@@ -28,10 +28,10 @@ from heartbit.config.fields import (
     broken_rule,
     first_repeated,
 )
+from heartbit.config.knowledge import KnowledgeTable
 from heartbit.config.later import (
     DaemonTable,
     HeartbeatTable,
-    KnowledgeTable,
     RestateTable,
     ScheduleTable,
     TelemetryTable,

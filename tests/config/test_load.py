@@ -192,8 +192,8 @@ def test_a_byte_order_mark_and_windows_line_ends_are_accepted(tmp_path: Path) ->
 
 
 def test_tables_of_later_parts_are_checked_and_give_one_warning() -> None:
-    text = "[memory]\ntype = 'in_memory'\n[knowledge]\n[daemon]\n[heartbeat]\ngoal = 'g'"
-    expected = "heartbit.toml: [knowledge], [daemon] and [heartbeat] are not used yet"
+    text = "[memory]\ntype = 'in_memory'\n[daemon]\n[heartbeat]\ngoal = 'g'"
+    expected = "heartbit.toml: [daemon] and [heartbeat] are not used yet"
     assert (expected,) == warnings_of(text)
 
 
