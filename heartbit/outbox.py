@@ -14,6 +14,7 @@ from typing import Any
 
 from celery import chord, current_app, group, states
 from kombu.exceptions import OperationalError
+from kombu.transport.virtual import Channel as VirtualChannel
 from kombu.utils import json as kombu_json
 
 from heartbit import runtime as process
@@ -98,7 +99,7 @@ class CeleryOutbox:
         """Queues that certainly hold no message now."""
         try:
             with current_app.connection_for_read() as connection:
-                return [queue for queue in QUEUES if _length(connection, queue) == 0]
+                return [queue for queue, length in _lengths(connection) if length == 0]
         except Exception as error:  # whatever a broker raises: the sweep can wait longer
             _logger.debug("Nobody knows which queues are empty: %s", error)
             return []
@@ -181,17 +182,20 @@ def _line(error: Any) -> str:
     return truncate(" ".join(str(error).split()), ERROR_BYTES)
 
 
-def _length(connection: Any, queue: str) -> int:
-    """How many messages a queue holds; one that does not exist holds none, and in Redis an empty
+def _lengths(connection: Any) -> Iterator[tuple[str, int]]:
+    """How many messages each queue holds; one that does not exist holds none, and in Redis an empty
     one does not exist.
     """
-    try:
-        with connection.channel() as channel:
-            return int(channel.queue_declare(queue=queue, passive=True).message_count)
-    except connection.channel_errors as error:
-        if int(getattr(error, "reply_code", 0)) == NOT_FOUND:
-            return 0
-        raise
+    channel = connection.channel()
+    for queue in QUEUES:
+        try:
+            yield queue, int(channel.queue_declare(queue=queue, passive=True).message_count)
+        except connection.channel_errors as error:
+            if int(getattr(error, "reply_code", 0)) != NOT_FOUND:
+                raise
+            yield queue, 0
+            if not isinstance(channel, VirtualChannel):  # AMQP has closed it
+                channel = connection.channel()
 
 
 @contextmanager

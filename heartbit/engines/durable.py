@@ -224,7 +224,8 @@ class DurableEngine:
     def resume(self, run_id: str) -> None:
         """Send what was never sent, or end the run if its tree is cancelled."""
         row = self._journal.run(run_id)
-        if self._journal.run(row.root_run_id).cancel_requested:
+        root = row if row.root_run_id == run_id else self._journal.run(row.root_run_id)
+        if root.cancel_requested:
             self._recorder.cancel(place_of(row), self.progress(run_id))
         else:
             if row.status == "queued" and self._max_active_runs is not None:
