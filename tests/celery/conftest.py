@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import redis
-from celery import Celery
+from celery import Celery, _state
 
 from heartbit.stores.postgres import PostgresJournal
 from tests.support import canvas
@@ -32,6 +32,17 @@ class Fleet:
         journal = self.runtime.journal
         assert isinstance(journal, PostgresJournal)
         return journal
+
+
+@pytest.fixture(autouse=True)
+def _no_app_is_left() -> Iterator[None]:
+    """Forget the apps that a test has made: the next one would have to choose among them."""
+    state: Any = _state
+    before = set(state._get_active_apps())
+    yield
+    for app in set(state._get_active_apps()) - before:
+        if app.main != "heartbit":  # the one of this process, for as long as it lives
+            state._deregister_app(app)
 
 
 class HostTasks:
