@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -184,7 +183,8 @@ def _verdict(result: Result, column: str) -> str:
 
 def _as_json(result: Result) -> dict[str, Any]:
     return {
-        **asdict(result.fault),
+        "fault": result.fault.kind,
+        "boundary": str(result.fault.spot),
         "ok": result.ok,
         "seconds": round(result.seconds, 3),
         "problems": result.problems,

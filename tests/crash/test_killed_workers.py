@@ -57,17 +57,18 @@ url = "$CRASH_DATABASE"
 broker_url = "$CRASH_BROKER"
 result_backend = "$CRASH_BROKER"
 lease_seconds = {lease}
+steps = "{steps}"
 """
 
 
 class Fleet:
     """Worker processes of one configuration, and the files in which they tell what they do."""
 
-    def __init__(self, directory: Path, database: str, broker: str) -> None:
+    def __init__(self, directory: Path, database: str, broker: str, steps: str) -> None:
         self.directory = directory
         self.journal = PostgresJournal(database)
         self.config = directory / "heartbit.toml"
-        self.config.write_text(CONFIG.format(lease=LEASE_SECONDS))
+        self.config.write_text(CONFIG.format(lease=LEASE_SECONDS, steps=steps))
         self.environment = {
             "CRASH_DIRECTORY": str(directory),
             "CRASH_DATABASE": database,
@@ -142,10 +143,16 @@ class Fleet:
         return path.read_text().split() if path.exists() else []
 
 
+@pytest.fixture(params=["each", "batched"])
+def steps(request: pytest.FixtureRequest) -> str:
+    """Every test runs in both modes."""
+    return str(request.param)
+
+
 @pytest.fixture
-def fleet(tmp_path: Path, postgres: str, valkey: str) -> Iterator[Fleet]:
+def fleet(tmp_path: Path, postgres: str, valkey: str, steps: str) -> Iterator[Fleet]:
     """No worker yet, on empty servers."""
-    made = Fleet(tmp_path, postgres, valkey)
+    made = Fleet(tmp_path, postgres, valkey, steps)
     try:
         yield made
     finally:
@@ -288,7 +295,7 @@ def test_a_call_that_its_tool_knows_not_to_have_happened_is_begun_again(
 
 
 def test_a_frozen_worker_s_late_result_does_not_count(
-    fleet: Fleet, run: Callable[[str], RunHandle]
+    fleet: Fleet, run: Callable[[str], RunHandle], steps: str
 ) -> None:
     """Stopped past its lease and woken again, it finds its attempt taken over."""
     first = fleet.start_worker()
@@ -301,7 +308,8 @@ def test_a_frozen_worker_s_late_result_does_not_count(
     events = fleet.end_of(run_id)
     os.killpg(first.pid, signal.SIGCONT)
     log = fleet.directory / "worker0.log"
-    done = re.compile(r"heartbit.tool_call\[\S+\] succeeded")
+    task = {"each": "tool_call", "batched": "llm_turn"}[steps]  # in which the call is done
+    done = re.compile(rf"heartbit.{task}\[\S+\] succeeded")
     fleet.until(lambda: bool(done.search(log.read_text())), "the frozen task has come to its end")
     assert 1 == len([e for e in events if isinstance(e, ToolReturned)])
     assert events == fleet.journal.events(run_id)
