@@ -28,6 +28,7 @@ from heartbit.stores.tool_database import ToolDatabase
 from heartbit.toolbox import CeleryTasks, find_tools, put_in
 from heartbit.tools.base import Tool
 from heartbit.tools.blackboard import BLACKBOARD_TOOLS
+from heartbit.tools.knowledge import Searchable, knowledge_tool
 from heartbit.tools.mcp import McpConnections
 from heartbit.tools.memory import Memories, memory_tools
 from heartbit.tools.registry import CELERY_TASK, DURABLE_ONLY, ToolOptions
@@ -60,6 +61,7 @@ class Orchestrator:
         celery_tasks: looks up tools listed as `celery:task.name`, which only durable runs can have.
         database_url: where transactional tools have their tables, as postgresql://...
         memories: what the agents remember; each of them gets the memory tools.
+        knowledge: documents that the agents can search; each of them gets `knowledge_search`.
         approver: decides about calls that need a human; without one such a run ends `waiting`.
         on_text: hears the text of the agent that answers the prompt.
         on_event: hears every event and every text of all agents, as JSON objects. What it,
@@ -88,6 +90,7 @@ class Orchestrator:
         workspace: Path | str | None = None,
         database_url: str | None = None,
         memories: Memories | None = None,
+        knowledge: Searchable | None = None,
         on_text: OnText | None = None,
         on_event: OnEvent | None = None,
         on_warning: Callable[[str], None] | None = None,
@@ -108,7 +111,10 @@ class Orchestrator:
         self._celery_tasks = celery_tasks
         self._workspace = Path(workspace) if workspace is not None else None
         self._database = ToolDatabase(database_url) if database_url else None
-        self._memory_tools = memory_tools(memories) if memories else ()
+        self._common_tools = (
+            *(memory_tools(memories) if memories else ()),
+            *([knowledge_tool(knowledge)] if knowledge else ()),
+        )
         self._on_text = on_text
         self._on_event = on_event
         self._warn = on_warning or _logger.warning
@@ -193,7 +199,7 @@ class Orchestrator:
         )
         self._tell([*connections.warnings, *(w for each in found for w in each.warnings)])
         executables: dict[str, Tool] = {each.spec.ref: each for each in BLACKBOARD_TOOLS}
-        specs = [put_in(self._with_memory(each.tools), executables) for each in found]
+        specs = [put_in(self._with_common(each.tools), executables) for each in found]
         if self._database is None:
             _check_without_database(executables)
         return Resolved(
@@ -206,10 +212,10 @@ class Orchestrator:
             tools=executables,
         )
 
-    def _with_memory(self, tools: Sequence[Tool]) -> tuple[Tool, ...]:
-        """An agent's tools and those of memory, but for names that it uses itself."""
+    def _with_common(self, tools: Sequence[Tool]) -> tuple[Tool, ...]:
+        """An agent's tools and those that all agents have, but for names that it uses itself."""
         taken = {each.spec.name for each in tools}
-        return (*tools, *(each for each in self._memory_tools if each.spec.name not in taken))
+        return (*tools, *(each for each in self._common_tools if each.spec.name not in taken))
 
     def _tell(self, warnings: Sequence[str]) -> None:
         """Pass warnings on; while the connections stay open, each of them once."""

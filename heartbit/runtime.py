@@ -275,7 +275,7 @@ def configured(config: Config, outbox: Outbox) -> Runtime:
     url = database_url(config)
     loop = background_loop()
     stack = AsyncExitStack()
-    opened = open_orchestrator(config, celery_tasks=celery_task)
+    opened = open_orchestrator(config, celery_tasks=celery_task, durable=True)
     orchestrator = loop.run(stack.enter_async_context(opened))
     return Runtime(
         journal=PostgresJournal(url),

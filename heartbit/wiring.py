@@ -5,11 +5,12 @@ The only module that knows both what heartbit.toml says and what it is made into
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
@@ -36,11 +37,17 @@ from heartbit.providers.retry import RetryingProvider
 from heartbit.stores.memories.base import MemoryStore
 from heartbit.toolbox import CeleryTasks
 from heartbit.tools.imports import load_attribute
+from heartbit.tools.knowledge import Searchable
 from heartbit.tools.mcp import McpServer
 from heartbit.tools.memory import Memories
 from heartbit.tools.registry import ToolOptions
 
+if TYPE_CHECKING:
+    from heartbit.library import Library
+
 DEMO_SCRIPT = "heartbit.demo.script:reply"
+
+_logger = logging.getLogger("heartbit")
 
 
 @asynccontextmanager
@@ -52,12 +59,16 @@ async def open_orchestrator(
     on_text: OnText | None = None,
     on_event: OnEvent | None = None,
     on_warning: Callable[[str], None] | None = None,
+    on_indexing: Callable[[int, int], None] | None = None,
     celery_tasks: CeleryTasks | None = None,
+    durable: bool = False,
 ) -> AsyncIterator[Orchestrator]:
     """The orchestrator that `config` describes; its connections are closed at the end.
 
     Args:
         approve: ask about every round of tools of every agent, whatever the permissions say.
+        on_indexing: hears how many of how many documents have been looked at.
+        durable: documents are indexed by `heartbit knowledge index`, not by the first search.
 
     Raises:
         ConfigError: something that the configuration names cannot be had.
@@ -80,6 +91,7 @@ async def open_orchestrator(
             workspace=_workspace(config),
             database_url=_revealed(config.database.url) or memory_url(config),
             memories=_memories(config, http, stack),
+            knowledge=_knowledge(config, http, stack, durable, on_warning, on_indexing),
             on_text=on_text,
             on_event=on_event,
             on_warning=on_warning,
@@ -93,6 +105,40 @@ def _memories(config: Config, http: HttpClient, stack: AsyncExitStack) -> Memori
     memories = build_memories(config.memory, memory_url(config), http)
     stack.callback(memories.store.close)
     return memories
+
+
+def _knowledge(
+    config: Config,
+    http: HttpClient,
+    stack: AsyncExitStack,
+    durable: bool,
+    on_warning: Callable[[str], None] | None,
+    on_indexing: Callable[[int, int], None] | None,
+) -> Searchable | None:
+    if config.knowledge is None:
+        return None
+    from heartbit.library import knowledge_of
+
+    knowledge = knowledge_of(
+        build_library(config, http),
+        refreshed=not durable,
+        on_warning=on_warning or _logger.warning,
+        on_progress=on_indexing,
+    )
+    stack.push_async_callback(knowledge.aclose)
+    return knowledge
+
+
+def build_library(config: Config, http: HttpClient) -> Library:
+    """Where the documents of [knowledge] are kept, and what keeps them up to date.
+
+    Raises:
+        ConfigError: the embedding model cannot be had.
+    """
+    from heartbit.library import open_library
+
+    embedding = config.memory.embedding if config.memory else EmbeddingTable()
+    return open_library(config, build_embedder(embedding, http))
 
 
 def memory_url(config: Config) -> str | None:

@@ -17,7 +17,7 @@ class SourceTable(Table):
     path: Text | None = None
     """The file, for type `file`; a relative path is seen from the workspace."""
     pattern: Text | None = None
-    """The pattern of paths, for type `glob`: `docs/**/*.md`; links and hidden files are left out."""
+    """The pattern of paths, for type `glob`: `docs/**/*.md`. It fits no links or hidden files."""
     url: WebUrl | None = None
     """The page, for type `url`, at a public address; whoever cites it shows the address."""
 

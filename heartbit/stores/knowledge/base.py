@@ -19,6 +19,10 @@ class KnowledgeStore(Protocol):
     Sources, entity tags and dates lose what no database can keep: NUL and half characters.
     """
 
+    @property
+    def has_tables(self) -> bool:
+        """Whether it is in a database, so that a search can be part of a transaction."""
+
     def bound_to(self, connection: Any) -> Self:
         """The same store inside an open transaction of its database (psycopg).
 

@@ -49,6 +49,11 @@ class InMemoryKnowledge:
         self._kept: dict[str, _Kept] = {}
         self._holding: defaultdict[str, dict[str, int]] = defaultdict(dict)
 
+    @property
+    def has_tables(self) -> bool:
+        """It has none."""
+        return False
+
     def bound_to(self, connection: Any) -> Self:
         """The same store: it has no transactions."""
         return self

@@ -39,6 +39,7 @@ from heartbit.stores.sql import queries
 
 Row = dict[str, Any]
 TABLE = "knowledge_chunks"
+CONNECTIONS = 2
 
 
 class PostgresKnowledge:
@@ -59,6 +60,16 @@ class PostgresKnowledge:
         self._collection = plain(collection)
         self._bound = connection
         self._vectors = vectors or Vectors(database, TABLE)
+
+    @classmethod
+    def at(cls, url: str, *, collection: str = "default") -> Self:
+        """A store in the database that a url leads to."""
+        return cls(Database(url, pool_size=CONNECTIONS), collection=collection)
+
+    @property
+    def has_tables(self) -> bool:
+        """It is in a database."""
+        return True
 
     def bound_to(self, connection: Any) -> Self:
         """The same store inside an open transaction of its database."""

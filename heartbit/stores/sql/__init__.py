@@ -1,7 +1,6 @@
 """The SQL of the PostgreSQL stores: schema.sql, the numbered migrations, and named queries.
 
-A block of queries.sql, memories.sql or knowledge.sql begins with `-- name --` and one line that says
-what it does.
+A block of one of the files of queries begins with `-- name --` and one line that says what it does.
 """
 
 from __future__ import annotations
