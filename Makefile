@@ -5,6 +5,7 @@
 #   make slow       the minutes of chaos that nothing else runs
 #   make run        the main job; make run PROMPT="..." gives it another task
 #   make demo       a durable run whose worker is killed in the middle
+#   make up         the fleet in containers; make worker-llm, worker-tools, beat, flower: one of it
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -19,7 +20,8 @@ export RUN_PROMPT
 unexport PROMPT
 
 .DEFAULT_GOAL := check
-.PHONY: setup check lint fmt test slow bench run demo docs sloc pins migration
+.PHONY: setup check lint fmt test slow bench run demo docs sloc pins migration \
+  up down worker-llm worker-tools beat flower
 
 setup: $(STAMP)
 
@@ -67,6 +69,16 @@ run: setup
 
 demo: setup
 	@$(BIN)/python -m heartbit.demo.durable
+
+up:
+	@docker compose up --build --detach
+
+down:
+	@docker compose down
+
+# The lines of the Procfile, one by one.
+worker-llm worker-tools beat flower: setup
+	@PATH="$(abspath $(BIN)):$$PATH" exec $$(sed -n 's/^$@: //p' Procfile)
 
 docs: setup
 	@$(PYTEST) tests/docs
