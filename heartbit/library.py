@@ -1,6 +1,6 @@
 """The knowledge base that a configuration describes: where documents come from, and are kept.
 
-Imported only where [knowledge] is configured.
+`heartbit run` imports it only where [knowledge] is configured.
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ from heartbit.engines.ids import run_id_of_task
 from heartbit.engines.plan import RunPlace
 from heartbit.engines.ports import Answer
 from heartbit.errors import HeartbitError, JournalUnavailable, RunNotFound, run_error
+from heartbit.indexing import index_source
 from heartbit.outbox import (
     CONTINUE_RUN,
     FINISH_RUN,
@@ -52,6 +53,7 @@ __all__ = [
     "cancel_run",
     "continue_run",
     "finish_run",
+    "index_source",
     "install",
     "llm_turn",
     "run_agent",

@@ -45,6 +45,7 @@ class Display:
         self._shared = self.out.shares_terminal_with(self.err)
         self._raw_out = not self.out.isatty()
         self._held: list[str] | None = None
+        self._tenth = -1
         self.start_run()
 
     def start_run(self) -> None:
@@ -80,6 +81,13 @@ class Display:
     def error(self, text: str) -> None:
         """Why there is no result."""
         self._note(f"error: {one_line(text, 2000)}")
+
+    def on_indexing(self, done: int, total: int) -> None:
+        """Show a person how far the reading of documents is, ten times at most."""
+        tenth = done * 10 // max(total, 1)
+        if self.err.isatty() and tenth != self._tenth:
+            self._tenth = tenth
+            self._note(f"knowledge: {done:,} of {total:,} documents")
 
     @contextmanager
     def held(self) -> Iterator[None]:

@@ -32,6 +32,7 @@ COMMANDS = {
     "replay": "heartbit.cli.inspect:replay",
     "chaos": "heartbit.cli.chaos:chaos",
     "memory": "heartbit.cli.memory:memory",
+    "knowledge": "heartbit.cli.knowledge:knowledge",
     "migrate": "heartbit.cli.migrate:migrate",
     "doctor": "heartbit.cli.doctor:doctor",
     "config": "heartbit.cli.configuration:config",

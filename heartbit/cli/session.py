@@ -71,6 +71,7 @@ async def session(
         approver=TerminalApprover(keyboard, display) if keyboard else None,
         on_event=display.on_event,
         on_warning=display.warn,
+        on_indexing=display.on_indexing,
     )
     try:
         async with opened as orchestrator:

@@ -88,4 +88,5 @@ def normalised(scores: Mapping[str, float]) -> dict[str, float]:
 
 
 def _dot(one: Sequence[float], other: Sequence[float]) -> float:
-    return sum(map(mul, one, other))
+    total: float = sum(map(mul, one, other))
+    return total

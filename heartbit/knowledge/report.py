@@ -11,7 +11,10 @@ from heartbit.knowledge.sources import Problem
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Report:
-    """Documents by what became of them, chunks that were written, vectors that were computed."""
+    """Documents by what became of them, chunks that were written, vectors that were computed.
+
+    `failed` counts parts of sources of which nothing is known, because their worker failed.
+    """
 
     added: int = 0
     changed: int = 0
@@ -19,6 +22,7 @@ class Report:
     removed: int = 0
     chunks: int = 0
     embedded: int = 0
+    failed: int = 0
     problems: tuple[Problem, ...] = ()
 
     def __add__(self, other: Report) -> Report:
