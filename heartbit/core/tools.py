@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import Literal
 
 from heartbit.core.messages import Json
@@ -38,6 +39,11 @@ class ToolSpec:
     probe: bool = False
     inline: bool = False
     memo: dict[str, object] = field(default_factory=dict, init=False, compare=False, repr=False)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # What was worked out from the spec may be a function, which cannot be pickled.
+        values = {each.name: getattr(self, each.name) for each in fields(self) if each.init}
+        return partial(ToolSpec, **values), ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -161,8 +161,8 @@ class _ChaosJournal:
     def transaction(self) -> AbstractContextManager[Any]:
         return self._watched(self._journal.transaction())
 
-    def tool_transaction(self) -> AbstractContextManager[Any]:
-        return self._watched(self._journal.tool_transaction())
+    def tool_transaction(self, seconds: float | None = None) -> AbstractContextManager[Any]:
+        return self._watched(self._journal.tool_transaction(seconds))
 
     @contextmanager
     def _watched(self, transaction: AbstractContextManager[Any]) -> Iterator[Any]:

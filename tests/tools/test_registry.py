@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import re
 import sys
 from collections.abc import Iterator
@@ -15,11 +16,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heartbit.core.messages import Json
+from heartbit.core.schema import violations
 from heartbit.core.tools import RESERVED, ToolOutput, ToolSpec
 from heartbit.errors import ConfigError
 from heartbit.tools.base import BoundTool, Tool, ToolContext
 from heartbit.tools.function import FunctionTool, tool
-from heartbit.tools.registry import ToolOptions, load_tool, unique_names, with_options, with_spec
+from heartbit.tools.registry import (
+    ToolOptions,
+    load_tool,
+    own_tools,
+    unique_names,
+    with_options,
+    with_spec,
+)
 from heartbit.tools.spec import safe_name
 
 MODULE = """
@@ -308,3 +317,11 @@ def test_names_are_always_unique_and_no_tool_is_lost_without_a_warning(
     assert len(got) == len(set(got))
     assert all(re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", name) for name in got)
     assert sum(len(each) for _, each in groups) == len(tools) + len(warnings)
+
+
+def test_a_spec_can_be_sent_to_another_process_after_it_was_used() -> None:
+    """What was worked out from it stays here."""
+    spec = own_tools()["blackboard_write"].spec
+    assert not violations(spec, {"key": "k", "value": 1})
+    there = pickle.loads(pickle.dumps(spec))
+    assert (spec, {}) == (there, there.memo)
