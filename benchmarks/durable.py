@@ -7,7 +7,7 @@ python -m benchmarks.durable cpu takeover    # only these
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from benchmarks import (
     durable_crowd,
@@ -19,7 +19,7 @@ from benchmarks import (
 )
 from benchmarks.report import Found
 
-PARTS = {
+PARTS: dict[str, Callable[[], list[Found]]] = {
     "cpu": durable_turns.measure,
     "disk": durable_disk.measure,
     "held": durable_crowd.measure_held,

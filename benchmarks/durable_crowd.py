@@ -6,15 +6,18 @@ import statistics
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 from urllib.request import urlopen
 
 import psycopg
+from celery.result import AsyncResult
 
 from benchmarks.fleet import Fleet, fleet, services, until
-from benchmarks.processes import peak_mib, resident_mib
+from benchmarks.processes import peak_mb, resident_mb
 from benchmarks.report import Found
 from benchmarks.rig import model_server
 from heartbit.engines.durable import DurableEngine
+from heartbit.engines.plan import CONTROL_QUEUE, MODEL_QUEUE, START_QUEUE
 from heartbit.engines.ports import Done
 from heartbit.engines.recovery import Sweep
 from heartbit.outbox import CeleryOutbox
@@ -29,14 +32,19 @@ PERMISSION = """
 tool = "add"
 action = "ask"
 """
-LASTED = "select extract(epoch from max(finished_at) - min(created_at)) from runs"
+SPREAD = """
+    select extract(epoch from max(created_at) - min(created_at))
+      from run_events where type = 'model_replied'
+"""
+WAITING_STEPS = "select count(*) from steps where state = 'pending' and dispatched_at is not null"
 COPIES = """
     create temporary table copies as
         select gen_random_uuid() as id, runs.id as original
           from runs, generate_series(1, {runs}) where status = 'waiting';
     insert into runs (id, task_id, root_run_id, agent, title, prompt_hash, definition_hash, status,
                       next_seq, completion)
-    select c.id, c.id, c.id, agent, title, prompt_hash, definition_hash, status, next_seq, completion
+    select c.id, c.id, c.id, agent, title, prompt_hash, definition_hash, status, next_seq,
+           completion
       from copies as c join runs on runs.id = original;
     insert into run_events (run_id, seq, step, type, v, payload)
     select c.id, seq, step, type, v, payload
@@ -58,24 +66,35 @@ def measure(*, held: int = HELD, waiting: int = WAITING) -> list[Found]:
 
 
 def measure_held(calls: int = HELD) -> list[Found]:
-    """One worker and so many two-second model calls at once."""
+    """One worker for model turns that finds so many first turns of two seconds in its queue."""
     with (
         model_server(LATENCY_SECONDS) as model,
         services() as servers,
         fleet(servers, "held", model) as made,
     ):
-        worker = made.start_worker(threads=calls)
+        made.start_worker(threads=4, queues=[CONTROL_QUEUE])
+        worker = made.start_worker(threads=calls, queues=[START_QUEUE, MODEL_QUEUE])
         made.add(1, 1)
-        alone = peak_mib(worker.pid)
+        alone = peak_mb(worker.pid)
         made.query("truncate runs, run_events, steps")
-        made.add(calls, 1)
-        lasted, together = float(made.query(LASTED)), peak_mib(worker.pid)
+        sent = _queued(made, calls)
+        made.app.control.add_consumer(START_QUEUE, reply=True)
+        assert {"sum=0"} == {result["result"] for result in made.results(sent)}
+        lasted, together = LATENCY_SECONDS + float(made.query(SPREAD)), peak_mb(worker.pid)
         most = int(urlopen(f"{model}/most").read())
     return [
         Found("held", calls, most, most),
         Found("held_wall", LATENCY_SECONDS, lasted, lasted),
         Found("held_memory", alone, together, together),
     ]
+
+
+def _queued(made: Fleet, runs: int) -> list[AsyncResult[Any]]:
+    """Runs whose first turns have been sent, and that no worker has taken yet."""
+    made.app.control.cancel_consumer(START_QUEUE, reply=True)
+    sent = [made.send("turns=1 pad=0") for _ in range(runs)]
+    until(lambda: int(made.query(WAITING_STEPS)) >= runs - 1)  # one read was under way
+    return sent
 
 
 def measure_waiting(runs: int = WAITING) -> list[Found]:
@@ -99,7 +118,7 @@ def _resting(made: Fleet) -> float:
     worker = made.start_worker()
     made.results([made.send("turns=1 pad=0")])
     time.sleep(SETTLED_SECONDS)
-    memory = resident_mib(worker.pid)
+    memory = resident_mb(worker.pid)
     made.stop()
     return memory
 
@@ -116,14 +135,14 @@ def _park(made: Fleet, runs: int) -> None:
 
 def _sweeping(made: Fleet) -> float:
     """Milliseconds of a recovery sweep, all its statements and a look into every queue."""
-    with made.app.connection_for_read(), _sweep(made) as sweep:
+    with _sweep(made) as sweep:
         taken = []
-        for _ in range(SWEEPS):
+        for _ in range(SWEEPS + 1):
             made.query("delete from sweeps")
             start = time.perf_counter()
             assert sweep.once()
             taken.append((time.perf_counter() - start) * 1000)
-    return statistics.median(taken)
+    return statistics.median(taken[1:])  # the first one connects
 
 
 @contextmanager

@@ -8,7 +8,9 @@ from benchmarks.rig import model_server
 
 LEASE_SECONDS = 15.0
 LATENCY_SECONDS = 3.0
-ATTEMPT = "select attempt from steps where step = '1/model'"
+OWNER = "select split_part(lease_owner, ':', 2) from steps where state = 'running'"
+TAKEN_OVER = "select attempt > 1 from steps where step = '1/model'"
+NOW = "select heartbit_now()"
 
 
 def measure(lease_seconds: float = LEASE_SECONDS) -> list[Found]:
@@ -18,15 +20,14 @@ def measure(lease_seconds: float = LEASE_SECONDS) -> list[Found]:
         services() as servers,
         fleet(servers, "takeover", model, lease_seconds=lease_seconds) as made,
     ):
-        made.start_worker()
+        workers = {made.start_worker().pid: made.workers[-1] for _ in range(2)}
         sent = made.send("turns=1 pad=0")
-        until(lambda: made.query("select count(*) from steps where state = 'running'"))
-        made.start_worker()
-        killed = made.workers.pop(0)
+        killed = workers[int(until(lambda: made.query(OWNER)))]
         killed.kill()
         killed.wait()
-        start = made.query("select heartbit_now()")
-        until(lambda: made.query(ATTEMPT) == 2)
-        taken = (made.query("select heartbit_now()") - start).total_seconds()
+        made.workers.remove(killed)
+        start = made.query(NOW)
+        until(lambda: made.query(TAKEN_OVER))
+        taken = (made.query(NOW) - start).total_seconds()
         made.results([sent])
     return [Found("takeover", lease_seconds, taken, taken - lease_seconds)]

@@ -8,9 +8,10 @@ from __future__ import annotations
 import math
 import statistics
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from benchmarks.fleet import Fleet, fleet, services
@@ -19,7 +20,8 @@ from benchmarks.peers import peer
 from benchmarks.report import Found
 from benchmarks.rig import model_server, ratio
 
-ROUNDS = 7
+ROUNDS = 5
+PEERS = ("dbos", "langgraph")
 RUNS, TURNS = 16, 10
 TREES, SUB_AGENTS, SUB_TURNS = 4, 8, 4
 CALLS = 2 + SUB_AGENTS * SUB_TURNS
@@ -57,25 +59,24 @@ class FleetSide:
         return self.fleet.cpu_seconds()
 
 
-def measure(rounds: int = ROUNDS) -> list[Found]:
+def measure(rounds: int = ROUNDS, *, peers: Sequence[str] = PEERS) -> list[Found]:
     """All rows of this module."""
     with model_server() as model, ExitStack() as stack:
         sides = {
             name: side
-            for name, make in _makers(model).items()
+            for name, make in _makers(model, peers).items()
             if (side := _entered(stack, name, make)) is not None
         }
         taken = _taken(sides, rounds)
     return _found(taken)
 
 
-def _makers(model: str) -> dict[str, Callable[[], Iterator[Side]]]:
+def _makers(model: str, peers: Sequence[str]) -> dict[str, Callable[[], Iterator[Side]]]:
     return {
-        "bare": lambda: _peer("bare", model),
+        "bare": lambda: _bare(model),
         "each": lambda: _fleet("each", model),
         "batched": lambda: _fleet("batched", model),
-        "dbos": lambda: _peer("dbos", model),
-        "langgraph": lambda: _peer("langgraph", model),
+        **{name: partial(_peer, name, model) for name in peers},
     }
 
 
@@ -93,13 +94,14 @@ def _fleet(steps: str, model: str) -> Iterator[Side]:
         yield FleetSide(made)
 
 
+def _bare(model: str) -> Iterator[Side]:
+    with peer("bare", model) as made:
+        yield made
+
+
 def _peer(name: str, model: str) -> Iterator[Side]:
-    if name == "bare":
-        with peer(name, model) as alone:
-            yield alone
-    else:
-        with services() as servers, peer(name, model, servers) as made:
-            yield made
+    with services() as servers, peer(name, model, servers) as made:
+        yield made
 
 
 def _taken(sides: dict[str, Side], rounds: int) -> Taken:
@@ -126,14 +128,15 @@ def _found(taken: Taken) -> list[Found]:
     found = []
     for steps in ("each", "batched"):
         for what, prompt in (("durable", ADDING), ("durable_tree", DELEGATING)):
-            ours, bare = taken[steps, prompt], taken["bare", prompt]
-            middle = statistics.median(ours)
-            found.append(Found(f"{what}_{steps}", statistics.median(bare), middle, middle))
-        for other in ("dbos", "langgraph"):
-            theirs = taken.get((other, ADDING), [math.nan])
-            ours = taken[steps, ADDING][: len(theirs)]
-            key = f"{other}_{steps}"
-            found.append(
-                Found(key, statistics.median(theirs), statistics.median(ours), ratio(ours, theirs))
-            )
+            bare, ours = (statistics.median(taken[name, prompt]) for name in ("bare", steps))
+            found.append(Found(f"{what}_{steps}", bare, ours, ours))
+        found += [_beside(other, steps, taken) for other in PEERS]
     return found
+
+
+def _beside(other: str, steps: str, taken: Taken) -> Found:
+    ours, theirs = taken[steps, ADDING], taken.get((other, ADDING))
+    key, middle = f"{other}_{steps}", statistics.median(ours)
+    if theirs is None:
+        return Found(key, math.nan, middle, math.nan)
+    return Found(key, statistics.median(theirs), middle, ratio(ours, theirs))

@@ -130,11 +130,14 @@ class Fleet:
     def _broker(self) -> str:
         return self.services.valkey.url
 
-    def start_worker(self, threads: int = 16) -> subprocess.Popen[bytes]:
-        """A worker process that is ready."""
+    def start_worker(
+        self, threads: int = 16, *, queues: Sequence[str] = ()
+    ) -> subprocess.Popen[bytes]:
+        """A worker process that is ready; it reads these queues, or all."""
         name = f"worker-{len(self.workers)}"
         log = self.folder / f"{name}.log"
-        options = ("-P", "threads", "-c", str(threads), "-n", f"{name}@{self.name}")
+        options = ["-P", "threads", "-c", str(threads), "-n", f"{name}@{self.name}"]
+        options += ["-Q", ",".join(queues)] if queues else []
         with log.open("wb") as output:
             worker = subprocess.Popen(
                 [sys.executable, "-m", "celery", "-A", "heartbit", "worker", *options],
@@ -144,7 +147,7 @@ class Fleet:
                 stderr=output,
             )
         self.workers.append(worker)
-        until(lambda: self.app.control.ping([options[-1]], timeout=POLL_SECONDS), log)
+        until(lambda: self.app.control.ping([f"{name}@{self.name}"], timeout=POLL_SECONDS), log)
         return worker
 
     def stop(self) -> None:

@@ -1,4 +1,4 @@
-"""The workloads on LangGraph as its documentation writes them: create_agent, and its Postgres saver."""
+"""The workloads on LangGraph as its documentation writes them: create_agent, a Postgres saver."""
 
 from __future__ import annotations
 

@@ -20,17 +20,17 @@ def cpu_seconds(roots: Iterable[int]) -> float:
     return sum(ticks) / TICKS
 
 
-def resident_mib(pid: int) -> float:
-    """What one process has in memory now."""
+def resident_mb(pid: int) -> float:
+    """Megabytes that one process has in memory now."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / 2**20
+    return pages * resource.getpagesize() / 1e6
 
 
-def peak_mib(pid: int) -> float:
-    """The most that one process ever had in memory."""
+def peak_mb(pid: int) -> float:
+    """The most megabytes that one process ever had in memory."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     (line,) = (each for each in lines if each.startswith("VmHWM:"))
-    return int(line.split()[1]) / 1024
+    return int(line.split()[1]) * 1024 / 1e6
 
 
 def _stats() -> dict[int, list[str]]:

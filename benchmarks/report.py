@@ -5,6 +5,7 @@ It is written by a whole run of the benchmarks and by nothing else.
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import re
@@ -40,13 +41,115 @@ class Row:
 
     def render(self, found: Found) -> str:
         """The line in Markdown."""
-        beside, ours = self.figure.format(found.beside), self.figure.format(found.ours)
+        beside, ours = _shown(self.figure, found.beside), self.figure.format(found.ours)
         goal = "" if self.goal is None else "≤ " + self.compared.format(self.goal).lstrip("+")
-        cells = (self.what, beside, ours, self.compared.format(found.compared), goal)
+        cells = (self.what, beside, ours, _shown(self.compared, found.compared), goal)
         return f"| {' | '.join(cells)} |"
 
 
+def _shown(form: str, figure: float) -> str:
+    """What could not be measured is no number."""
+    return "not installed" if math.isnan(figure) else form.format(figure)
+
+
 TIMES = "{:.2f} x"
+MILLISECONDS = "{:.2f} ms"
+DURABLE = {
+    "durable_each": Row(
+        what="**durable**, CPU per model turn with two tool calls: worker, client, PostgreSQL and "
+        "Valkey",
+        figure=MILLISECONDS,
+        compared=MILLISECONDS,
+        goal=10,
+    ),
+    "durable_batched": Row(
+        what='the same, `steps = "batched"`',
+        figure=MILLISECONDS,
+        compared=MILLISECONDS,
+        goal=4,
+    ),
+    "dbos_each": Row(what="beside DBOS", figure=MILLISECONDS, compared=TIMES),
+    "dbos_batched": Row(
+        what='beside DBOS, `steps = "batched"`', figure=MILLISECONDS, compared=TIMES
+    ),
+    "langgraph_each": Row(
+        what="beside LangGraph with its Postgres saver", figure=MILLISECONDS, compared=TIMES
+    ),
+    "langgraph_batched": Row(
+        what='beside LangGraph, `steps = "batched"`', figure=MILLISECONDS, compared=TIMES
+    ),
+    "durable_tree_each": Row(
+        what="durable, CPU per model call, an orchestrator with 8 sub-agents at once",
+        figure=MILLISECONDS,
+        compared=MILLISECONDS,
+    ),
+    "durable_tree_batched": Row(
+        what='the same, `steps = "batched"`', figure=MILLISECONDS, compared=MILLISECONDS
+    ),
+    "commits_each": Row(
+        what="transactions per turn that wait for the disk, and two per run (beside it: all of a "
+        "run of ten turns)",
+        figure="{:.1f}",
+        compared="{:.1f}",
+        goal=3,
+    ),
+    "commits_batched": Row(
+        what='the same, `steps = "batched"`', figure="{:.1f}", compared="{:.1f}", goal=2
+    ),
+    "growth": Row(
+        what="growth of the database in a run of 100 turns (beside it: its conversation)",
+        figure="{:.2f} MB",
+        compared="{:.2f} MB",
+        goal=2.46,
+    ),
+    "log": Row(
+        what="PostgreSQL's log per turn at the end of that run (beside it: at its beginning)",
+        figure="{:.1f} kB",
+        compared=TIMES,
+        goal=1.2,
+    ),
+    "held": Row(
+        what="2-second model calls under way at once in one worker, of so many",
+        figure="{:.0f}",
+        compared="{:.0f}",
+    ),
+    "held_wall": Row(
+        what="from the first of these calls until all are in the journal (beside it: one call)",
+        figure="{:.1f} s",
+        compared="{:.1f} s",
+        goal=6,
+    ),
+    "held_memory": Row(
+        what="memory of that worker at the most (beside it: after one run)",
+        figure="{:.0f} MB",
+        compared="{:.0f} MB",
+        goal=170,
+    ),
+    "waiting_runs_memory": Row(
+        what="memory of a worker beside 10,000 runs that wait for a human (beside it: beside none)",
+        figure="{:.0f} MB",
+        compared="{:+.1f} MB",
+        goal=2,
+    ),
+    "waiting_runs_sweep": Row(
+        what="recovery sweep beside these runs (beside it: beside none)",
+        figure="{:.0f} ms",
+        compared="{:.0f} ms",
+        goal=50,
+    ),
+    "takeover": Row(
+        what="until a killed worker's step is held by another one (beside it: the lease)",
+        figure="{:.1f} s",
+        compared="{:+.1f} s",
+        goal=2,
+    ),
+    "first_text": Row(
+        what="first text of a turn at a subscriber, 99 of 100 (beside it: bare XADD and XREAD)",
+        figure="{:.1f} ms",
+        compared="{:.1f} ms",
+        goal=30,
+    ),
+}
 ROWS = {
     "turn": Row(
         what="CPU per model turn with two tool calls",
@@ -108,7 +211,7 @@ ROWS = {
         compared="{:+.1f} MiB",
         goal=15,
     ),
-}
+} | DURABLE
 
 
 def render(found: Iterable[Found]) -> str:

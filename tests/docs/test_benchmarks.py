@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
 import pytest
 
-from benchmarks import report
+from benchmarks import durable_crowd, durable_disk, durable_takeover, durable_turns, report
 from benchmarks.report import END, HEADER, ROWS, START, Found
 from tests.support.repository import ROOT
 
@@ -42,3 +43,24 @@ def test_writing_replaces_what_stands_between_the_marks_and_nothing_else(
     for text in (f"{HEADER}\n| \\1 |", "new"):
         report.write(text)
         assert f"before\n{START}\n{text}\n{END}\nafter\n" == page.read_text()
+
+
+def test_what_could_not_be_measured_is_no_number() -> None:
+    """A peer whose packages cannot be installed here."""
+    line = ROWS["dbos_each"].render(Found("dbos_each", math.nan, 1.0, math.nan))
+    assert "| beside DBOS | not installed | 1.00 ms | not installed |  |" == line
+
+
+@pytest.mark.slow
+def test_the_durable_benchmarks_run_from_end_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On real servers and workers, as small as they can be; what they find is not looked at."""
+    monkeypatch.setattr(durable_turns, "RUNS", 1)
+    monkeypatch.setattr(durable_turns, "TREES", 1)
+    monkeypatch.setattr(durable_crowd, "SETTLED_SECONDS", 0)
+    found = [
+        *durable_turns.measure(1, peers=()),
+        *durable_disk.measure(runs=1, turns=12),
+        *durable_crowd.measure(held=3, waiting=20),
+        *durable_takeover.measure(lease_seconds=1),
+    ]
+    assert sorted({*report.DURABLE} - {"first_text"}) == sorted(each.key for each in found)
