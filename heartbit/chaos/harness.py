@@ -24,7 +24,7 @@ from heartbit.chaos.verdict import Checks, judge
 from heartbit.errors import HeartbitError
 
 MOST_LANES = 12
-PATIENCE_SECONDS = 90.0  # of a machine that is busy with other things as well
+PATIENCE_SECONDS = 60.0  # of a machine that is busy with other things as well
 HOLDING = frozenset({("append", "before"), ("commit", "before"), ("claim", "after")})
 CONFIG = '[provider]\nname = "scripted"\nmodel = "scripted"\n'
 
