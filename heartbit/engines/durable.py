@@ -351,10 +351,7 @@ class DurableEngine:
             self._journal.release(held.run_id, held.step, held.attempt, delay=delay)
 
     def _keeper(self, until: float | None) -> Keeper | None:
-        """Whether this process keeps next steps of a run: only inline calls once its time is over.
-
-        A process that is to end keeps none.
-        """
+        """Which next steps this process keeps: once its time is over, only inline calls."""
         if self._leaving():
             return None
         every = until is not None and self._clock() < until
