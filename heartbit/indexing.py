@@ -15,7 +15,6 @@ from typing import Any
 
 from celery import current_app, shared_task
 from celery.result import AsyncResult
-from kombu.exceptions import OperationalError
 
 from heartbit.apps import ensure_app
 from heartbit.core.messages import Json
@@ -25,6 +24,7 @@ from heartbit.knowledge.report import Report
 from heartbit.knowledge.sources import Problem
 from heartbit.library import Library
 from heartbit.loop import background_loop
+from heartbit.outbox import CeleryOutbox
 from heartbit.providers.http import HttpClient
 from heartbit.runtime import load_config
 from heartbit.wiring import build_library
@@ -83,8 +83,13 @@ def index_by_workers(
     """Have workers index sources, given with how many documents each has, and wait for them.
 
     Without a result backend nobody can be waited for: the parts are sent, and the report is empty.
+
+    Raises:
+        HeartbitError: the broker cannot be reached.
     """
     ensure_app()
+    if not CeleryOutbox().reachable():
+        raise HeartbitError("The broker cannot be reached, so no worker was asked to index.")
     sent = [
         _send(source, part, parts)
         for source, count in counts.items()
@@ -98,11 +103,7 @@ def index_by_workers(
 
 
 def _send(*args: Any) -> AsyncResult[Any]:
-    try:
-        return current_app.send_task(INDEX_SOURCE, args=args, queue=TOOL_QUEUE)
-    except OperationalError as error:
-        reason = " ".join(str(error).split()).rstrip(".")
-        raise HeartbitError(f"The broker cannot be reached ({reason}).") from error
+    return current_app.send_task(INDEX_SOURCE, args=args, queue=TOOL_QUEUE)
 
 
 def _collected(

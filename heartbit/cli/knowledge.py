@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -68,9 +67,11 @@ def search(
 ) -> None:
     """Print what an agent would find for QUERY, the best first, with its places."""
     config = _config(ctx)
+    from heartbit.loop import background_loop
+
     with _opened(config) as library:
         _indexed_here(config, library)
-        found = asyncio.run(_found(library, " ".join(query), source, limit))
+        found = background_loop().run(_found(library, " ".join(query), source, limit))
     if as_json:
         print_json({"passages": [asdict(each) | {"citation": each.citation} for each in found]})
         return
@@ -131,14 +132,17 @@ def has_fleet(config: Config) -> bool:
 
 @contextmanager
 def _opened(config: Config) -> Iterator[Library]:
+    from heartbit.loop import background_loop
     from heartbit.providers.http import HttpClient
     from heartbit.wiring import build_library
 
-    library = build_library(config, HttpClient())
+    http = HttpClient()
+    library = build_library(config, http)
     try:
         yield library
     finally:
         library.store.close()
+        background_loop().run(http.aclose())
 
 
 def _indexed_here(config: Config, library: Library) -> None:
@@ -148,13 +152,15 @@ def _indexed_here(config: Config, library: Library) -> None:
 
 
 def _indexed(config: Config, library: Library, *, by_workers: bool) -> Report:
+    from heartbit.loop import background_loop
+
     with _progress() as show:
         if by_workers:
             from heartbit.indexing import index_by_workers
 
             report = index_by_workers(library.index.listing(), show)
         else:
-            report = asyncio.run(library.index.refresh(show))
+            report = background_loop().run(library.index.refresh(show))
     for warning in report.warnings():
         click.echo(f"warning: {warning}", err=True)
     return report

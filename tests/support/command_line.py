@@ -35,6 +35,13 @@ name = "{name}"
 description = "{name}"
 system_prompt = "You are {name}."
 """
+LOADED_BY = """
+import sys
+from heartbit.cli import main
+code = main(sys.argv[1:])
+print("\\n".join(sorted(sys.modules)), file=sys.stderr)
+sys.exit(code)
+"""
 
 
 class Done(NamedTuple):
@@ -112,6 +119,21 @@ def configure(
     path = folder / "heartbit.toml"
     path.write_text(text)
     return path
+
+
+def modules_after(*arguments: str, cwd: Path) -> set[str]:
+    """The top-level modules and our own ones that a command has imported."""
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED_BY, *arguments],
+        cwd=cwd,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert 0 == done.returncode, done.stderr
+    return set(done.stderr.splitlines())
 
 
 class Terminal:

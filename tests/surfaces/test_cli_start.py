@@ -8,33 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command_line import SECONDS, configure, environment, heartbit
+from tests.support.command_line import (
+    SECONDS,
+    configure,
+    environment,
+    heartbit,
+    modules_after,
+)
 from tests.support.model_server import ModelServer
 from tests.support.repository import ROOT
 
 PAGE = ROOT / "docs" / "reference" / "cli.md"
-LOADED_BY = """
-import sys
-from heartbit.cli import main
-code = main(sys.argv[1:])
-print("\\n".join(sorted(sys.modules)), file=sys.stderr)
-sys.exit(code)
-"""
-
-
-def modules_after(*arguments: str, cwd: Path) -> set[str]:
-    """The top-level modules and our own ones that a command has imported."""
-    done = subprocess.run(
-        [sys.executable, "-c", LOADED_BY, *arguments],
-        cwd=cwd,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
-    assert 0 == done.returncode, done.stderr
-    return set(done.stderr.splitlines())
 
 
 def test_a_run_imports_only_what_it_uses(tmp_path: Path) -> None:
