@@ -60,6 +60,7 @@ class Index:
         self._recipe = recipe(size, overlap)
         self._embedder = embedder
         self._pages = pages
+        self._prepared: set[tuple[str, int]] = set()
 
     async def refresh(self, on_progress: OnProgress | None = None) -> Report:
         """Bring everything up to date, and drop what no source names any more."""
@@ -101,12 +102,15 @@ class Index:
         return len(self._store.remove_documents_except(list(listing.found)))
 
     async def _index(self, found: Sequence[Found], on_progress: OnProgress | None = None) -> Report:
-        report, done, pages = Report(), 0, self._pages()
+        report, done, pages, embedder = Report(), 0, self._pages(), self._embedder
         for batch in _batches(found):
             files = [each for each in batch if each.place is not None]
             report += await asyncio.to_thread(self._files, files)
             report += await self._web([each for each in batch if each.place is None], pages)
-            report += await self._embed([each.name for each in batch])
+            if embedder is not None:
+                embedded = await self._embed(embedder, [each.name for each in batch])
+                embedder = None if embedded.problems else embedder  # which is asked no more
+                report += embedded
             done += len(batch)
             if on_progress is not None:
                 on_progress(done, len(found))
@@ -158,17 +162,15 @@ class Index:
     def _cut(self, text: Text) -> tuple[Chunk, ...]:
         return tuple(text.chunks(size=self._size, overlap=self._overlap))
 
-    async def _embed(self, names: Sequence[str]) -> Report:
+    async def _embed(self, embedder: Embedder, names: Sequence[str]) -> Report:
         """Vectors for the chunks of these documents that have none; without them words are left."""
-        if self._embedder is None:
-            return Report()
         done = 0
         try:
-            while count := await self._embed_some(self._embedder, names):
+            while count := await self._embed_some(embedder, names):
                 done += count
-        except ProviderError as error:
-            message = f"No vectors: {error.message} Its chunks are found by their words only."
-            return Report(embedded=done, problems=(Problem(name=names[0], message=message),))
+        except (ProviderError, ConfigError) as error:
+            message = f"Documents are found by their words only: {error.message}"
+            return Report(embedded=done, problems=(Problem(name=embedder.model, message=message),))
         return Report(embedded=done)
 
     async def _embed_some(self, embedder: Embedder, names: Sequence[str]) -> int:
@@ -178,9 +180,13 @@ class Index:
         if not todo:
             return 0
         vectors = await embedder.embed([searched_text(x.heading, x.text) for x in todo])
-        dimension = len(vectors[0].vector)
-        await asyncio.to_thread(self._store.prepare_model, embedder.model, dimension)
+        await asyncio.to_thread(self._prepare, embedder.model, len(vectors[0].vector))
         return await asyncio.to_thread(self._store.embed, list(zip(todo, vectors, strict=True)))
+
+    def _prepare(self, model: str, dimension: int) -> None:
+        if (model, dimension) not in self._prepared:
+            self._store.prepare_model(model, dimension)
+            self._prepared.add((model, dimension))
 
 
 def part_of(name: str, parts: int) -> int:

@@ -139,6 +139,8 @@ def _file(path: str, root: Path) -> Found:
     real = os.path.realpath(root / given)
     if not os.path.lexists(real):
         raise DocumentUnreadable("There is no such file.", gone=True)
+    if os.path.isdir(real):
+        raise DocumentUnreadable("It is a directory; name its files by a pattern.", gone=True)
     place = Place(root=os.path.dirname(real), parts=(os.path.basename(real),))
     return Found(name=_name(os.path.normpath(given)), place=place)
 

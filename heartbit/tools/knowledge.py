@@ -25,7 +25,7 @@ SPEC = ToolSpec(
     description=(
         "Search the documents of the knowledge base, by words and, where that is set up, by "
         "meaning. Gives the passages that fit best, each under its place, for example "
-        "`docs/setup.md:12-40 (Setup > Database)`: name the place of what you quote or rely on."
+        "`guide/setup.md:12-40 (Setup > Database)`: name the place of what you quote or rely on."
     ),
     input_schema={
         "type": "object",

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from heartbit.core.memory import Embedding
-from heartbit.errors import NetworkFailure
+from heartbit.errors import ConfigError, NetworkFailure
 from heartbit.knowledge import batch
 from heartbit.knowledge.extract import recipe
 from heartbit.knowledge.index import Index, part_of
@@ -274,12 +274,32 @@ def test_the_dimension_of_vectors_is_the_embedders_and_may_change(
 def test_without_the_embedder_documents_are_found_by_words_and_embedded_later(
     root: Path, store: InMemoryKnowledge
 ) -> None:
-    """A failure is one warning; the next look does what is missing."""
-    report = refreshed(index(store, root, embedder=Broken(0)))
-    assert 3 == report.added
-    assert "The provider could not be reached." in next(report.warnings())
+    """A failure is one warning, and the end of asking; the next look does what is missing."""
+    for number in range(120):
+        (root / "docs" / f"{number}.md").write_text(f"number {number}")
+    broken = Broken(1)
+    report = refreshed(index(store, root, embedder=broken))
+    assert (123, 50, -1) == (report.added, report.embedded, broken.good)
+    assert [
+        "hash: Documents are found by their words only: The provider could not be reached."
+    ] == [*report.warnings()]
     assert ["docs/a.md:1-3 (Title)"] == found(store, "a.md")[:1]
-    assert Report(unchanged=3, embedded=3) == refreshed(index(store, root, embedder=HashEmbedder()))
+    again = refreshed(index(store, root, embedder=HashEmbedder()))
+    assert Report(unchanged=123, embedded=73) == again
+
+
+def test_a_model_that_is_not_on_this_machine_is_one_warning_with_the_remedy(
+    root: Path, store: InMemoryKnowledge
+) -> None:
+    """Nothing else is kept out."""
+
+    class Missing(HashEmbedder):
+        async def embed(self, texts: Any, kind: Any = "document") -> list[Embedding]:
+            raise ConfigError("The model is not on this machine; fetch it with `x`.")
+
+    report = refreshed(index(store, root, embedder=Missing()))
+    assert 3 == report.added
+    assert ["fetch it with `x`." in each for each in report.warnings()] == [True]
 
 
 def test_a_report_says_every_kind_of_problem_once_and_travels_as_json() -> None:
