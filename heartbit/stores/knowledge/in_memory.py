@@ -68,8 +68,7 @@ class InMemoryKnowledge:
     def replace_documents(self, documents: Sequence[NewDocument]) -> None:
         """As `KnowledgeStore.replace_documents`."""
         counted = [
-            (document, [counts_of(each) for each in document.chunks])
-            for document in documents
+            (document, [counts_of(each) for each in document.chunks]) for document in documents
         ]
         with self._lock:
             for document, counts in counted:
