@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from heartbit.core.agent import (
     AgentDefinition,
     ContextStrategy,
+    MemoryPolicy,
     PermissionRule,
     ReasoningEffort,
     SessionPrune,
@@ -130,6 +131,7 @@ def define(
     permissions: tuple[PermissionRule, ...],
     approve: bool,
     is_root: bool,
+    memory: MemoryPolicy | None = None,
 ) -> AgentDefinition:
     """The frozen description that a run of this agent is opened with."""
     return AgentDefinition(
@@ -142,5 +144,6 @@ def define(
         response_schema=agent.response_schema,
         permissions=permissions,
         approve=approve,
+        memory=memory,
         **settled_limits(agent, shared, is_root=is_root),  # type: ignore[arg-type]
     )

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from heartbit.agent import Agent, Limits, check_response_schema, define, settled_limits
-from heartbit.core.agent import AgentDefinition, DispatchMode, PermissionRule
+from heartbit.core.agent import AgentDefinition, DispatchMode, MemoryPolicy, PermissionRule
 from heartbit.core.delegation import ORCHESTRATOR_PROMPT
 from heartbit.core.events import RunRouted, RunStarted
 from heartbit.core.messages import Json
@@ -21,6 +21,7 @@ from heartbit.core.owner import NOBODY, Owner
 from heartbit.core.result import RunOutput
 from heartbit.core.routing import ORCHESTRATOR, Routing, RoutingMode, route
 from heartbit.core.tools import ToolSpec
+from heartbit.engines.memories import pruned
 from heartbit.engines.standalone import Approver, OnEvent, OnText, StandaloneRun, World
 from heartbit.errors import ConfigError, run_error
 from heartbit.providers.base import Provider
@@ -111,6 +112,7 @@ class Orchestrator:
         self._celery_tasks = celery_tasks
         self._workspace = Path(workspace) if workspace is not None else None
         self._database = ToolDatabase(database_url) if database_url else None
+        self._memories = memories
         self._common_tools = (
             *(memory_tools(memories) if memories else ()),
             *([knowledge_tool(knowledge)] if knowledge else ()),
@@ -169,12 +171,15 @@ class Orchestrator:
         async with self._connected() as connections:
             resolved = await self._resolve(connections, agent)
             _check_standalone(resolved.tools)
-            yield StandaloneRun(
+            run = StandaloneRun(
                 self._world(resolved.tools, owner),
                 RunStarted(prompt=as_prompt(prompt), definition=resolved.definition),
                 run_id=run_id,
                 routed=resolved.routed,
             )
+            yield run
+            if self._memories is not None and run.succeeded:
+                await pruned(self._memories.store)
 
     async def resolve(self, agent: str | None = None) -> Resolved:
         """The definition a run would be opened with now, for whoever runs it by other means.
@@ -245,6 +250,11 @@ class Orchestrator:
         """The directory of the built-in tools."""
         return self._workspace
 
+    @property
+    def memories(self) -> Memories | None:
+        """What the agents remember."""
+        return self._memories
+
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[McpConnections]:
         if self._connections is not None:
@@ -278,6 +288,7 @@ class Orchestrator:
                 permissions=self._permissions,
                 approve=self._approve,
                 is_root=alone,
+                memory=self._memory_policy,
             )
             for agent, own in zip(agents, specs, strict=True)
         )
@@ -285,6 +296,11 @@ class Orchestrator:
             return self._orchestrator(defined)
         schema = self._response_schema or defined[0].response_schema
         return replace(defined[0], response_schema=schema)
+
+    @property
+    def _memory_policy(self) -> MemoryPolicy | None:
+        memories = self._memories
+        return MemoryPolicy(consolidate_on_exit=memories.consolidate_on_exit) if memories else None
 
     def _orchestrator(self, delegates: tuple[AgentDefinition, ...]) -> AgentDefinition:
         board = tuple(each.spec for each in BLACKBOARD_TOOLS)
@@ -312,6 +328,7 @@ class Orchestrator:
             on_text=self._on_text,
             owner=owner,
             tables=self._database.tables if self._database else None,
+            memories=self._memories,
         )
 
 

@@ -31,7 +31,7 @@ TOOL_CALL = "heartbit.tool_call"
 CONTINUE_RUN = "heartbit.continue_run"
 FINISH_RUN = "heartbit.finish_run"
 TOOL_FINISHED = "heartbit.tool_finished"
-MODEL_STEPS = frozenset({"model", "summary"})
+MODEL_STEPS = frozenset({"model", "summary", "memories"})
 # What the message of a task says about its place among others, by the names of its request.
 PLACE = ("root_id", "parent_id", "chord", "group_index", "chain", "headers", "reply_to")
 NOT_FOUND = 404

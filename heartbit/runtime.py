@@ -48,6 +48,7 @@ from heartbit.stores.redis_client import quick_client
 from heartbit.stores.streams import StreamWriter
 from heartbit.tools.base import Tool
 from heartbit.tools.celery_task import celery_task
+from heartbit.tools.memory import Memories
 from heartbit.wiring import open_orchestrator
 
 SCRATCH_RUNS = 1024
@@ -70,6 +71,7 @@ class Runtime:
         redis_client: redis.Redis | None = None,
         batch_seconds: float | None = None,
         max_active_runs: int | None = None,
+        memories: Memories | None = None,
     ) -> None:
         self.journal = journal
         self.leases = Leases(journal, lease_seconds, ending=lambda: departure.due)
@@ -91,6 +93,7 @@ class Runtime:
         self._boards: BoardAccess = ServedBoards(journal, redis_client) if redis_client else journal
         self.sweep = SweepThread(Sweep(journal, self.engine, lease_seconds=lease_seconds))
         self._orchestrator = orchestrator
+        self._memories = memories
         self._resources = resources
         self._loop = loop
         self._tools: dict[str, Tool] = {}
@@ -182,6 +185,7 @@ class Runtime:
             scratch=self._scratch_of(place.run_id),
             tenant_id=place.tenant_id,
             user_id=place.user_id,
+            memories=self._memories,
             attempt=held.attempt,
         )
 
@@ -286,6 +290,7 @@ def configured(config: Config, outbox: Outbox) -> Runtime:
         lease_seconds=config.celery.lease_seconds,
         batch_seconds=config.celery.batch_seconds if config.celery.steps == "batched" else None,
         max_active_runs=config.celery.max_active_runs,
+        memories=orchestrator.memories,
         redis_client=quick_client(address) if (address := redis_url(config)) else None,
     )
 

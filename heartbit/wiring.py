@@ -68,7 +68,8 @@ async def open_orchestrator(
     Args:
         approve: ask about every round of tools of every agent, whatever the permissions say.
         on_indexing: hears how many of how many documents have been looked at.
-        durable: documents are indexed by `heartbit knowledge index`, not by the first search.
+        durable: for runs of many processes: memories are in a database, and documents are indexed
+            by `heartbit knowledge index`, not by the first search.
 
     Raises:
         ConfigError: something that the configuration names cannot be had.
@@ -90,7 +91,7 @@ async def open_orchestrator(
             celery_tasks=celery_tasks,
             workspace=_workspace(config),
             database_url=_revealed(config.database.url) or memory_url(config),
-            memories=_memories(config, http, stack),
+            memories=_memories(config, http, stack, durable),
             knowledge=_knowledge(config, http, stack, durable, on_warning, on_indexing),
             on_text=on_text,
             on_event=on_event,
@@ -99,9 +100,16 @@ async def open_orchestrator(
         yield await stack.enter_async_context(orchestrator)
 
 
-def _memories(config: Config, http: HttpClient, stack: AsyncExitStack) -> Memories | None:
+def _memories(
+    config: Config, http: HttpClient, stack: AsyncExitStack, durable: bool
+) -> Memories | None:
     if config.memory is None:
         return None
+    if durable and config.memory.type == "in_memory":
+        raise ConfigError(
+            "Memories of type in_memory end with their process, and a durable run has many "
+            "processes: set type to postgres in [memory]."
+        )
     memories = build_memories(config.memory, memory_url(config), http)
     stack.callback(memories.store.close)
     return memories
@@ -199,6 +207,7 @@ def build_memories(table: MemoryTable, url: str | None, http: HttpClient) -> Mem
         embedder=build_embedder(table.embedding, http),
         weights=Weights(**table.weights.model_dump()),
         reflection_threshold=table.reflection_threshold,
+        consolidate_on_exit=table.consolidate_on_exit,
     )
 
 

@@ -26,6 +26,7 @@ REPRESENTATIVE = (
     "an invalid structured answer is told every violation and corrected",
     "a summary takes the place of the middle, and of the summary before it",
     "a deadline stops the sub-runs too, and counts what they used",
+    "at its end a run puts one memory in the place of several",
     "the same calls in any order are stopped after max_identical_tool_calls turns",
 )
 

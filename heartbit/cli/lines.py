@@ -16,7 +16,7 @@ def progress_line(entry: Json, run: AgentTally) -> str | None:
     return f"[{one_line(run.agent, 64)}] {said}" if said else None
 
 
-def _said(entry: Json, run: AgentTally) -> str | None:
+def _said(entry: Json, run: AgentTally) -> str | None:  # noqa: C901 - one table of entries
     match entry["type"]:
         case "run_started" if entry["parent_run_id"]:
             return f"started: {one_line(entry['prompt'], 80)}"
@@ -28,6 +28,8 @@ def _said(entry: Json, run: AgentTally) -> str | None:
             return f"turn {turn_of(entry)}: its text starts again ({one_line(entry['reason'])})"
         case "context_summarised":
             return "context summarised" if entry["summary"] else _failed_summary(entry)
+        case "memories_consolidated":
+            return _consolidated(entry)
         case "approval_requested":
             return f"asks for approval: {', '.join(call['name'] for call in entry['calls'])}"
         case "approval_resolved":
@@ -48,6 +50,13 @@ def _turn(entry: Json) -> str:
 
 def _failed_summary(entry: Json) -> str:
     return f"context could not be summarised: {one_line(entry['reason'] or 'no reason given')}"
+
+
+def _consolidated(entry: Json) -> str | None:
+    replaced, made = entry["replaced"], len(entry["ids"])
+    done = f"{replaced} memories became {made}" if made else ""
+    left = f"memories could not be consolidated: {one_line(entry['reason'] or '')}"
+    return "; ".join(each for each in (done, left if entry["reason"] else "") if each) or None
 
 
 def _verdict(decision: Json) -> str:

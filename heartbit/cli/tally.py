@@ -65,7 +65,7 @@ class Tally:
                 run.max_turns = entry["max_turns"]
             case "model_replied":
                 self._replied(run, entry)
-            case "model_failed" | "context_summarised":
+            case "model_failed" | "context_summarised" | "memories_consolidated":
                 _use(run, entry["usage"], entry.get("cost_usd", 0.0))
             case "tool_returned" | "sub_run_finished":
                 run.open_calls.pop(entry["step"], None)

@@ -294,7 +294,7 @@ class Client:
 
 
 async def _resolved(config: Config, agent: str | None, approve: bool) -> AgentDefinition:
-    opened = open_orchestrator(config, approve=approve, celery_tasks=celery_tool)
+    opened = open_orchestrator(config, approve=approve, celery_tasks=celery_tool, durable=True)
     async with opened as orchestrator:
         return (await orchestrator.resolve(agent)).definition
 

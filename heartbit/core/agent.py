@@ -40,6 +40,16 @@ class SessionPrune:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class MemoryPolicy:
+    """What becomes of an agent's memories beside what it does to them itself.
+
+    `consolidate_on_exit` puts those together that belong together, when a run has succeeded.
+    """
+
+    consolidate_on_exit: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PermissionRule:
     """What may happen to calls of `tool` (`*` is any) with an argument that matches the glob."""
 
@@ -55,7 +65,7 @@ class AgentDefinition:
     An agent with `delegates` is an orchestrator: it may hand work to them through `delegate_task`
     (and `form_squad`); they can hand on nothing. `squads` is without effect where tasks run
     one at a time or there are no two delegates. `provider` names an entry of the engine's
-    providers. `approve` asks a human about every round of tools.
+    providers. `approve` asks a human about every round of tools. Without a `memory` it has none.
     """
 
     name: str
@@ -82,6 +92,7 @@ class AgentDefinition:
     response_schema: Json | None = None
     permissions: tuple[PermissionRule, ...] = ()
     approve: bool = False
+    memory: MemoryPolicy | None = None
 
     def delegate(self, name: str) -> AgentDefinition | None:
         """The sub-agent called `name`, if there is one."""

@@ -64,6 +64,13 @@ class Summarise:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Consolidate:
+    """Put the agent's memories together that belong together; the run has its result already."""
+
+    step: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Finish:
     """End the run: with a result, or with an error `code` and `message`."""
 
@@ -74,4 +81,6 @@ class Finish:
     step: str = "end"
 
 
-Command = CallModel | CallTool | RefuseCall | StartSubRun | AskApproval | Summarise | Finish
+Command = (
+    CallModel | CallTool | RefuseCall | StartSubRun | AskApproval | Summarise | Consolidate | Finish
+)

@@ -5,11 +5,12 @@ Once the end is decided nothing is begun any more: whatever else arrives counts 
 
 from __future__ import annotations
 
-from heartbit.core.commands import Command, Finish
+from heartbit.core.commands import Command, Consolidate, Finish
 from heartbit.core.events import (
     ContextSummarised,
     Event,
     LateResult,
+    MemoriesConsolidated,
     ModelFailed,
     ModelReplied,
     RunCancelled,
@@ -21,12 +22,35 @@ from heartbit.core.messages import Json, Usage
 from heartbit.core.state import RunState
 from heartbit.core.values import replace
 from heartbit.errors import RunCancelled as RunCancelledError
-from heartbit.errors import RunError
+from heartbit.errors import RunError, RunTimedOut
 
 
 def end(state: RunState, finish: Finish) -> tuple[RunState, tuple[Command, ...]]:
     """Decide the end."""
     return replace(state, ending=True), (finish,)
+
+
+def succeed(state: RunState, finish: Finish) -> tuple[RunState, tuple[Command, ...]]:
+    """The run has its result: it ends, or an agent that is to puts its memories together first."""
+    memory = state.definition.memory
+    if memory is None or not memory.consolidate_on_exit:
+        return end(state, finish)
+    return replace(state, finish=finish), (Consolidate(step=f"{state.turn}/memories"),)
+
+
+def time_out(state: RunState) -> tuple[RunState, tuple[Command, ...]]:
+    """The time of a run is over; one that has its result keeps it."""
+    if state.finish is not None:
+        return end(state, state.finish)
+    return fail(state, RunTimedOut, timeout_message(state))
+
+
+def consolidated(
+    state: RunState, event: MemoriesConsolidated
+) -> tuple[RunState, tuple[Command, ...]]:
+    """Whatever came of the memories, the run ends with its result."""
+    state = spend(state, event.usage, event.cost_usd)
+    return (state, ()) if state.finish is None else end(state, state.finish)
 
 
 def fail(
@@ -58,7 +82,7 @@ def wind_up(state: RunState, event: Event) -> RunState:
             return replace(state, status="cancelled", error_code=code, error=message)
         case ModelReplied():
             return spend(state, event.completion.usage, event.completion.cost_usd)
-        case ModelFailed() | ContextSummarised():
+        case ModelFailed() | ContextSummarised() | MemoriesConsolidated():
             return spend(state, event.usage, event.cost_usd)
         case SubRunFinished():
             return spend_on_sub_run(state, event)

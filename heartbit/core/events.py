@@ -149,6 +149,22 @@ class ContextSummarised:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class MemoriesConsolidated:
+    """At the end of its run an agent's memories were put together: `replaced` ones became `ids`.
+
+    `reason` says why some of them, or all, were left as they are.
+    """
+
+    step: str
+    ids: tuple[str, ...] = ()
+    replaced: int = 0
+    reason: str | None = None
+    usage: Usage = Usage()
+    cost_usd: float | None = 0.0
+    type: Literal["memories_consolidated"] = "memories_consolidated"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DeadlinePassed:
     """run_timeout_seconds are over."""
 
@@ -209,6 +225,7 @@ Event = (
     | ApprovalRequested
     | ApprovalResolved
     | ContextSummarised
+    | MemoriesConsolidated
     | DeadlinePassed
     | LateResult
     | RunFinished

@@ -6,6 +6,7 @@ with the strength of a memory as its fourth part.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -137,6 +138,13 @@ class Recalled:
     memory: Memory
     score: float
     relevance: float = field(default=0.0)
+
+
+def memory_id(namespace: Namespace, text: str, salt: str = "") -> str:
+    """An id made of whose memory it is and of a text: whoever stores it again replaces it."""
+    parts = (namespace.tenant_id or "", namespace.user_id or "", namespace.agent, text)
+    whole = "\0".join(parts).encode("utf-8", "surrogatepass") + salt.encode()
+    return f"m{hashlib.sha256(whole).hexdigest()[:12]}"
 
 
 def allowed(highest: Confidentiality) -> tuple[Confidentiality, ...]:

@@ -16,6 +16,8 @@ A run goes round like this (steps in brackets are the keys of the journal):
                               |                                v
                               +--- Summarise [1/summary] <-- all calls have their result
 
+An agent that is to do so puts its memories together before it finishes: Consolidate [1/memories].
+
 Turns count from 1, positions within a turn from 0. A turn is one model call; the one that asks for
 turn max_turns + 1 fails the run instead. What fails is an event too, so that a replay sees it, and
 a failing tool is a result for the model, never the end of a run.
@@ -34,12 +36,13 @@ from heartbit.core.context import fit
 from heartbit.core.delegation import delegation_tools
 from heartbit.core.ending import (
     budget_message,
-    end,
+    consolidated,
     fail,
     spend,
     spend_on_late_result,
     spend_on_sub_run,
-    timeout_message,
+    succeed,
+    time_out,
     wind_up,
 )
 from heartbit.core.events import (
@@ -49,6 +52,7 @@ from heartbit.core.events import (
     DeadlinePassed,
     Event,
     LateResult,
+    MemoriesConsolidated,
     ModelFailed,
     ModelReplied,
     RunCancelled,
@@ -76,7 +80,6 @@ from heartbit.errors import (
     NoStructuredResult,
     ReplyTruncated,
     RunStateError,
-    RunTimedOut,
 )
 
 Step = tuple[RunState, tuple[Command, ...]]
@@ -167,8 +170,10 @@ def _advance(state: RunState, event: Event) -> Step:  # noqa: C901 - one table o
             return _carry_on(turn_calls.apply_decisions(state, event))
         case ContextSummarised():
             return _summarised(state, event)
+        case MemoriesConsolidated():
+            return consolidated(state, event)
         case DeadlinePassed():
-            return fail(state, RunTimedOut, timeout_message(state))
+            return time_out(state)
         case RunFinished() | RunFailed() | RunCancelled():
             return wind_up(state, event), ()
         case ApprovalRequested():
@@ -248,7 +253,7 @@ def _answered(state: RunState, completion: Completion) -> Step:
         case "pause_turn":
             return _next_turn(state)
     if state.definition.response_schema is None:
-        return end(state, Finish(result=completion.message.text))
+        return succeed(state, Finish(result=completion.message.text))
     messages = (*state.messages, user_message(ANSWER_WITH_RESPOND))
     return _next_turn(replace(state, messages=messages, must_respond=True))
 
@@ -284,7 +289,7 @@ def _responded(state: RunState, calls: tuple[ToolCall, ...], respond: ToolCall) 
         found = ("the arguments are no valid JSON object",)
     if not found:
         text = json.dumps(respond.arguments, indent=2, ensure_ascii=False)
-        return end(state, Finish(result=text, structured=respond.arguments))
+        return succeed(state, Finish(result=text, structured=respond.arguments))
     problem = "The answer does not fit its schema: " + "; ".join(found)
     return _begin(
         replace(state, calls=turn_calls.refuse_beside_respond(calls, problem), must_respond=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from heartbit.core.agent import AgentDefinition, PermissionRule
+from heartbit.core.commands import Finish
 from heartbit.core.delegation import SubTask
 from heartbit.core.events import RunStatus
 from heartbit.core.messages import Message, ToolCall, ToolResult, Usage
@@ -41,6 +42,7 @@ class OpenCall:
 class RunState:
     """The fold of a journal. A value: `advance` makes the next one.
 
+    `finish` is the end of a run that has its result, and whose memories are put together first.
     `ending` is set once the end is decided and only its event is missing: whatever else arrives
     counts its usage and nothing more. `overflow` is the provider's complaint while the context is
     being shortened because of it. `lost_tokens` is the part of the usage that went into attempts
@@ -67,6 +69,7 @@ class RunState:
     repeats: int = 0
     must_respond: bool = False
     overflow: str | None = None
+    finish: Finish | None = None
     ending: bool = False
     result: str | None = None
     structured: Any = None

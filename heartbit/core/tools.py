@@ -15,6 +15,8 @@ DELEGATE = "delegate_task"
 SQUAD = "form_squad"
 RESPOND = "__respond__"
 RESERVED = frozenset({DELEGATE, SQUAD, RESPOND})
+MEMORY_REFS = "memory:"
+"""How the `ref` of the tools begins that look into an agent's memories."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

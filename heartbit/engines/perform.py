@@ -19,6 +19,7 @@ from heartbit.core.commands import (
     CallModel,
     CallTool,
     Command,
+    Consolidate,
     Finish,
     RefuseCall,
     StartSubRun,
@@ -33,17 +34,20 @@ from heartbit.core.events import (
     ModelReplied,
     ToolReturned,
 )
-from heartbit.core.messages import Json, Usage
+from heartbit.core.messages import Json
 from heartbit.core.output import truncate
 from heartbit.core.run import model_request
 from heartbit.core.state import RunState
 from heartbit.core.stream import RunIdentity
 from heartbit.core.summary import summary_request
 from heartbit.core.tools import ToolOutput, ToolSpec
-from heartbit.errors import HeartbitError, ToolError, ToolTimedOut
+from heartbit.engines.memories import consolidate, flush
+from heartbit.engines.problems import describe, spent
+from heartbit.errors import ToolError, ToolTimedOut
 from heartbit.providers.base import Listener, Provider
 from heartbit.stores.base import Blackboard
 from heartbit.tools.base import ProbingTool, Tool, ToolContext, TransactionalTool
+from heartbit.tools.memory import Memories
 
 T = TypeVar("T")
 Transactions = Callable[[float | None], AbstractAsyncContextManager[Any]]
@@ -58,7 +62,7 @@ class Outside:
     streamed reply, or is None when nobody listens. `transaction` opens one for a tool with tables
     of its own, in which a statement may take so many seconds, and gives its connection; what is
     raised in the block undoes it. Without a database it is None. `attempt` counts how often this
-    command was begun.
+    command was begun. `memories` are those of all agents; None where nothing is remembered.
     """
 
     identity: RunIdentity
@@ -72,6 +76,7 @@ class Outside:
     tenant_id: str | None = None
     user_id: str | None = None
     transaction: Transactions | None = None
+    memories: Memories | None = None
     attempt: int = 1
 
 
@@ -89,6 +94,8 @@ async def perform(command: Command, state: RunState, outside: Outside) -> Event 
             return await outside.sub_run(command)
         case Summarise():
             return await _summarise(command, state, outside)
+        case Consolidate():
+            return await consolidate(command, state, outside)
         case RefuseCall() | AskApproval() | Finish():
             return settle(command, state)
 
@@ -111,7 +118,7 @@ async def _call_model(command: CallModel, state: RunState, outside: Outside) -> 
         provider = outside.provider(state.definition.provider)
         completion = await provider.complete(model_request(state), outside.listener(command.step))
     except Exception as error:
-        usage, cost_usd = _spent(error)
+        usage, cost_usd = spent(error)
         return ModelFailed(
             step=command.step,
             error=type(error).__name__,
@@ -268,7 +275,7 @@ async def _summarise(command: Summarise, state: RunState, outside: Outside) -> E
     try:
         completion = await outside.provider(state.definition.provider).complete(request)
     except Exception as error:
-        usage, cost_usd = _spent(error)
+        usage, cost_usd = spent(error)
         return ContextSummarised(
             step=command.step,
             summary=None,
@@ -279,6 +286,8 @@ async def _summarise(command: Summarise, state: RunState, outside: Outside) -> E
         )
     text = completion.message.text.strip()
     problem = _NO_SUMMARY.get(completion.stop_reason) or ("" if text else "the summary was empty")
+    if not problem:
+        await flush(command, state, outside)
     return ContextSummarised(
         step=command.step,
         summary=None if problem else text,
@@ -287,12 +296,6 @@ async def _summarise(command: Summarise, state: RunState, outside: Outside) -> E
         usage=completion.usage,
         cost_usd=completion.cost_usd,
     )
-
-
-def _spent(error: Exception) -> tuple[Usage, float | None]:
-    """What a failed call has used and cost: nothing, as far as anybody knows, costs nothing."""
-    usage = getattr(error, "usage", None) or Usage()
-    return usage, getattr(error, "cost_usd", None) if usage != Usage() else 0.0
 
 
 _NO_SUMMARY = {
@@ -304,11 +307,3 @@ _NO_SUMMARY = {
 
 def _failure(text: str) -> ToolOutput:
     return ToolOutput(content=text, is_error=True)
-
-
-def describe(error: BaseException) -> str:
-    """One sentence about an error, for a model or a person: ours are sentences already."""
-    if isinstance(error, HeartbitError):
-        return error.message
-    text = str(error)
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

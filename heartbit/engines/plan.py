@@ -16,6 +16,7 @@ from heartbit.core.commands import (
     CallModel,
     CallTool,
     Command,
+    Consolidate,
     Finish,
     RefuseCall,
     StartSubRun,
@@ -249,7 +250,7 @@ def _can_be_kept(command: Command, keeper: Keeper) -> bool:
         spec = command.spec
         kept = keeper.every or spec.inline
         return kept and spec.queue is None and external_task(spec) is None
-    return keeper.every and isinstance(command, CallModel | Summarise)
+    return keeper.every and isinstance(command, CallModel | Summarise | Consolidate)
 
 
 def _kept(step: NewStep, keeper: Keeper) -> NewStep:
@@ -263,6 +264,8 @@ def _step(command: Command, delay: float) -> NewStep | None:
             return NewStep(step=command.step, kind="model", queue=queue, delay=delay)
         case Summarise():
             return NewStep(step=command.step, kind="summary", queue=MODEL_QUEUE, delay=delay)
+        case Consolidate():
+            return NewStep(step=command.step, kind="memories", queue=MODEL_QUEUE, delay=delay)
         case CallTool():
             external = external_task(command.spec) is not None
             return NewStep(

@@ -19,7 +19,7 @@ from heartbit.core.agent import as_json
 from heartbit.core.calls import position_of, times_in_doubt
 from heartbit.core.commands import CallTool, Command, StartSubRun
 from heartbit.core.delegation import BlackboardWrite
-from heartbit.core.events import Event, LateResult, RunCancelled, SubRunFinished
+from heartbit.core.events import Event, LateResult, RunCancelled, SubRunFinished, ToolReturned
 from heartbit.core.run import Progress, follow
 from heartbit.core.state import RunState
 from heartbit.engines.folded import FoldedRuns
@@ -113,7 +113,8 @@ class Recorder:
             progress = follow(progress, appended.behind)
             if progress.state.ended or (step is not None and step not in progress.commands):
                 break
-        if step is not None and keep_late and not verdict and transaction is None:
+        undone = transaction is not None and isinstance(event, ToolReturned)
+        if step is not None and keep_late and not verdict and not undone:
             self.note_late(place, step, event)
         return None
 
@@ -331,10 +332,8 @@ class Recorder:
         new = plan.append.steps
         if pending := [(s.step, s.queue) for s in new if is_due(s, "pending")]:
             self.send(place, plan.after, pending)
-        agent, external = (
-            plan.after.state.definition.name,
-            [s for s in new if is_due(s, "external")],
-        )
+        agent = plan.after.state.definition.name
+        external = [s for s in new if is_due(s, "external")]
         self.dispatch(place, agent, [s.step for s in external], plan.after)
         subs = [run.run_id for run in plan.append.runs]
         if subs:

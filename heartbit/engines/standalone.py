@@ -49,6 +49,7 @@ from heartbit.engines.transactions import Tables, committed
 from heartbit.providers.base import Listener, Provider
 from heartbit.stores.in_memory import InMemoryBlackboards
 from heartbit.tools.base import Tool
+from heartbit.tools.memory import Memories
 
 OnEvent = Callable[[Json], None]
 OnText = Callable[[str], None]
@@ -65,7 +66,7 @@ class World:
     to leave the run waiting. Without an approver a run waits: nothing is ever allowed by default.
     What `approver`, `on_event` or `on_text` raises stops the whole tree and comes out of `drive`;
     the journal of the root then has no end. `tables` opens transactions for tools, if there is a
-    database; each is committed right after its call.
+    database; each is committed right after its call. `memories` are those of all agents.
     """
 
     providers: Mapping[str, Provider]
@@ -76,6 +77,7 @@ class World:
     on_text: OnText | None = None
     blackboards: InMemoryBlackboards = field(default_factory=InMemoryBlackboards)
     tables: Callable[[float | None], AbstractContextManager[Tables]] | None = None
+    memories: Memories | None = None
     asking: asyncio.Lock = field(default_factory=asyncio.Lock)
     owner: Owner = NOBODY
 
@@ -122,6 +124,11 @@ class StandaloneRun:
         """Where the run stands."""
         assert self._state is not None  # noqa: S101 - drive() starts it
         return self._state
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether it has come to a result."""
+        return self._state is not None and self._state.status == "succeeded"
 
     @property
     def output(self) -> RunOutput:
@@ -313,6 +320,7 @@ class StandaloneRun:
             tenant_id=world.owner.tenant_id,
             user_id=world.owner.user_id,
             transaction=partial(committed, world.tables) if world.tables else None,
+            memories=world.memories,
         )
 
     def _listener(self, step: str) -> Listener | None:

@@ -7,8 +7,8 @@ lease: the worker may be frozen and not dead, and its own outcome may still be f
 from __future__ import annotations
 
 from heartbit.core.calls import doubt, may_be_begun_again
-from heartbit.core.commands import CallTool
-from heartbit.core.events import RunFailed
+from heartbit.core.commands import CallTool, Consolidate
+from heartbit.core.events import Event, MemoriesConsolidated, RunFailed
 from heartbit.core.run import Progress
 from heartbit.engines.plan import RunPlace, external_task
 from heartbit.engines.recorder import Recorder
@@ -37,9 +37,13 @@ def tell(
 
 
 def blame(recorder: Recorder, place: RunPlace, progress: Progress, step: str, attempt: int) -> None:
-    """Fail a run because of a step that kills its workers."""
+    """Fail a run because of a step that kills its workers, unless it has its result already."""
     progress = recorder.without_sub_runs(place, progress)
     reason = f"Every worker that did step {step} was lost: it seems to kill them."
-    usage = progress.state.usage
-    event = RunFailed(code=WorkersLost.code, message=reason, usage=usage)
+    event: Event
+    if isinstance(progress.commands.get(step), Consolidate):
+        event = MemoriesConsolidated(step=step, reason=reason)
+    else:
+        usage = progress.state.usage
+        event = RunFailed(code=WorkersLost.code, message=reason, usage=usage)
     recorder.record(place, progress, event, step=step, attempt=attempt, verdict=True)

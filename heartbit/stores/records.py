@@ -16,7 +16,7 @@ from heartbit.core.events import Decision, Event, RunStarted, RunStatus
 from heartbit.core.messages import Json, ToolCall
 from heartbit.errors import RunNotFound, RunStateError
 
-StepKind = Literal["model", "tool", "sub_run", "summary"]
+StepKind = Literal["model", "tool", "sub_run", "summary", "memories"]
 StepState = Literal["pending", "running", "external", "done", "held"]
 WhyNot = Literal["done", "leased", "in_doubt", "poisoned", "external", "ended", "unknown"]
 Fate = Literal["again", "in_doubt", "poisoned"]

@@ -7,7 +7,6 @@ that also keeps its result; vectors are computed before that is opened.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from heartbit.core.memory import (
     Namespace,
     Recalled,
     Weights,
+    memory_id,
 )
 from heartbit.core.messages import Json
 from heartbit.core.tools import ToolOutput, ToolSpec
@@ -44,23 +44,29 @@ class Memories:
     """Where an agent's memories are, and how they are found.
 
     After memories that are together as important as `reflection_threshold` an agent is told that
-    it is time to reflect; None never tells.
+    it is time to reflect; None never tells. `consolidate_on_exit`: when a run of it has succeeded,
+    one memory takes the place of several that belong together.
     """
 
     store: MemoryStore
     embedder: Embedder | None = None
     weights: Weights = field(default_factory=Weights)
     reflection_threshold: int | None = None
+    consolidate_on_exit: bool = False
 
     async def embedding(self, text: str, kind: TextKind) -> Embedding | None:
         """The vector of a text; None, with a line in the log, if it cannot be had."""
-        if self.embedder is None or not text.strip():
-            return None
+        return (await self.embeddings([text], kind))[0] if text.strip() else None
+
+    async def embeddings(self, texts: Sequence[str], kind: TextKind) -> list[Embedding | None]:
+        """The vectors of some texts; None for all of them, with a line in the log, likewise."""
+        if self.embedder is None or not texts:
+            return [None] * len(texts)
         try:
-            return (await self.embedder.embed([text], kind))[0]
+            return [*await self.embedder.embed(texts, kind)]
         except (ProviderError, ConfigError) as error:
             _logger.warning("A memory is found by its words only: %s", error.message)
-            return None
+            return [None] * len(texts)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -209,13 +215,10 @@ def _new(call: _Call, **fields: object) -> NewMemory:
 
 def _free_id(call: _Call, content: str) -> str:
     """An id made of what is remembered, so that the same fact twice is one memory."""
-    whose = call.namespace
-    parts = (whose.tenant_id or "", whose.user_id or "", whose.agent, content)
-    text = "\0".join(parts).encode("utf-8", "surrogatepass")
     number = 0
     while True:
-        id_ = f"m{hashlib.sha256(text + b'%d' % number).hexdigest()[:12]}"
-        found = call.store.get(whose, [id_])
+        id_ = memory_id(call.namespace, content, str(number))
+        found = call.store.get(call.namespace, [id_])
         if not found or found[0].content == content:
             return id_
         number += 1

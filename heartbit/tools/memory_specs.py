@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from heartbit.core.memory import CONFIDENTIALITY
 from heartbit.core.messages import Json
-from heartbit.core.tools import ToolSpec
+from heartbit.core.tools import MEMORY_REFS, ToolSpec
 
 MOST_RECALLED = 50
 
@@ -70,7 +70,7 @@ def _spec(name: str, description: str, properties: Json, *required: str) -> Tool
             "required": list(required),
             "additionalProperties": False,
         },
-        ref=f"memory:{name}",
+        ref=f"{MEMORY_REFS}{name}",
         effect="transactional",
         inline=True,
     )

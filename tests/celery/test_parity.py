@@ -15,7 +15,7 @@ from tests.engines.scripts import SCRIPTS
 from tests.support import canvas
 from tests.support.durable import DurableEngineUnderTest
 from tests.support.engines import standalone
-from tests.support.parity import Script, canonical, canonical_requests
+from tests.support.parity import Script, canonical, canonical_memories, canonical_requests
 from tests.support.shared_postgres import delete_all_rows
 
 pytestmark = pytest.mark.slow
@@ -68,3 +68,4 @@ def test_the_durable_engine_writes_the_journal_of_the_standalone_one(
     for place, events in expected.journals.items():
         assert canonical(events) == canonical(got.journals[place]), place
     assert canonical_requests(expected.asked) == canonical_requests(got.asked)
+    assert canonical_memories(expected.remembered) == canonical_memories(got.remembered)

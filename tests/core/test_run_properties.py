@@ -14,6 +14,7 @@ from heartbit.core.agent import (
     AgentDefinition,
     ContextStrategy,
     DispatchMode,
+    MemoryPolicy,
     PermissionRule,
     SessionPrune,
 )
@@ -22,6 +23,7 @@ from heartbit.core.commands import (
     CallModel,
     CallTool,
     Command,
+    Consolidate,
     Finish,
     RefuseCall,
     StartSubRun,
@@ -35,6 +37,7 @@ from heartbit.core.events import (
     Decision,
     Event,
     LateResult,
+    MemoriesConsolidated,
     ModelFailed,
     ModelReplied,
     RunCancelled,
@@ -82,6 +85,7 @@ DEFINITIONS = st.builds(
         [(), (PermissionRule(tool="move", action="ask"), PermissionRule(tool="*", action="allow"))]
     ),
     approve=st.booleans(),
+    memory=st.sampled_from([None, MemoryPolicy(), MemoryPolicy(consolidate_on_exit=True)]),
 )
 TASKS = st.lists(
     st.tuples(st.sampled_from(["ada", "bob", "ida"]), st.just("work")), min_size=1, max_size=3
@@ -119,6 +123,9 @@ def outcome(draw: Draw, command: Command, state: RunState) -> Event:
         case Summarise():
             text = draw(st.none() | st.just("short"))
             return ContextSummarised(step=command.step, summary=text, upto=command.upto)
+        case Consolidate():
+            usage = Usage(output_tokens=draw(st.sampled_from([0, 2])))
+            return MemoriesConsolidated(step=command.step, usage=usage)
         case RefuseCall() | AskApproval() | Finish():
             return settle(command, state)
 
@@ -258,7 +265,7 @@ def test_what_was_used_is_what_the_journal_says(agent: Agent) -> None:
     for event, state in zip(agent.events, agent.states, strict=True):
         if isinstance(event, ModelReplied):
             total += event.completion.usage
-        if isinstance(event, SubRunFinished):
+        if isinstance(event, SubRunFinished | MemoriesConsolidated):
             total += event.usage
         assert total == state.usage
 

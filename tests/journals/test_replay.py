@@ -70,7 +70,7 @@ def test_the_kept_journals_have_every_kind_of_command() -> None:
         for commands in journal["commands"]
         for command in commands
     }
-    kinds = "AskApproval CallModel CallTool Finish RefuseCall StartSubRun Summarise"
+    kinds = "AskApproval CallModel CallTool Consolidate Finish RefuseCall StartSubRun Summarise"
     assert set(kinds.split()) == done
 
 

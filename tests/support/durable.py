@@ -15,6 +15,7 @@ from celery import Celery
 
 from heartbit import runtime as process
 from heartbit.core.events import Event, RunRouted, RunStarted
+from heartbit.core.memory import Memory
 from heartbit.core.result import PendingApproval
 from heartbit.engines.plan import RunPlace
 from heartbit.engines.recovery import resolution
@@ -24,8 +25,10 @@ from heartbit.outbox import CeleryOutbox
 from heartbit.providers.anthropic import AnthropicProvider
 from heartbit.providers.base import Provider
 from heartbit.runtime import Runtime
+from heartbit.stores.memories.postgres import PostgresMemories
 from heartbit.stores.postgres import PostgresJournal
 from heartbit.stores.records import Approval
+from heartbit.tools.memory import Memories
 from tests.support.model_server import ModelServer
 from tests.support.parity import Asked, Outcome, Script, answers
 
@@ -66,15 +69,26 @@ class DurableEngineUnderTest:
             made.engine.open(place, start, task_id=run_id)
             made.engine.resume(run_id)
             self._wait(made, script, run_id)
-            return self._outcome(made, run_id, server)
+            outcome = self._outcome(made, run_id, server)
+            return replace(outcome, remembered=self._remembered()) if script.remembers else outcome
+
+    def _remembered(self) -> list[Memory]:
+        store = PostgresMemories.at(self.database)
+        try:
+            return list(store.export())
+        finally:
+            store.close()
 
     @contextmanager
     def _runtime(self, script: Script, server: ModelServer) -> Iterator[Runtime]:
         provider = AnthropicProvider(model="test-model", api_key="test-key", base_url=server.url)
+        memories = None
+        if script.remembers:
+            memories = Memories(store=PostgresMemories.at(self.database))
         resolved = Resolved(
             definition=script.agent,
             routed=RunRouted(decision="single_agent", selected_agent="", reason="A script's."),
-            tools={tool.spec.ref: tool for tool in script.tools},
+            tools=script.executables(memories),
         )
         made = Runtime(
             journal=PostgresJournal(self.database),
@@ -84,6 +98,7 @@ class DurableEngineUnderTest:
             loop=background_loop(),
             lease_seconds=15,
             batch_seconds=self.batch_seconds,
+            memories=memories,
         )
         process.use(made)
         made.sweep.start()
@@ -91,6 +106,8 @@ class DurableEngineUnderTest:
             yield made
         finally:
             process.close()
+            if memories is not None:
+                memories.store.close()
             background_loop().run(provider.aclose())
 
     def _wait(self, made: Runtime, script: Script, run_id: str) -> None:

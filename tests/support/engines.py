@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 from heartbit.core.events import Event, RunStarted
 from heartbit.engines.standalone import StandaloneRun, World
 from heartbit.providers.anthropic import AnthropicProvider
+from heartbit.stores.memories.in_memory import InMemoryMemories
+from heartbit.tools.memory import Memories
 from tests.support.model_server import ModelServer
 from tests.support.parity import Asked, Outcome, Script, answers
 
@@ -26,10 +28,12 @@ def standalone(script: Script) -> Outcome:
 
 async def _standalone(script: Script, server: ModelServer) -> Outcome:
     provider = AnthropicProvider(model="test-model", api_key="test-key", base_url=server.url)
+    memories = Memories(store=InMemoryMemories()) if script.remembers else None
     world = World(
         providers={"default": provider},
-        tools={tool.spec.ref: tool for tool in script.tools},
+        tools=script.executables(memories),
         approver=script.decide,
+        memories=memories,
     )
     run = StandaloneRun(world, RunStarted(prompt=script.prompt, definition=script.agent))
     await run.drive()
@@ -41,6 +45,7 @@ async def _standalone(script: Script, server: ModelServer) -> Outcome:
         journals=dict(_journals(run)),
         asked=[Asked(request.json) for request in server.requests],
         blackboard=values,
+        remembered=list(memories.store.export()) if memories else (),
     )
 
 

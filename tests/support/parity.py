@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from heartbit.core.agent import AgentDefinition, as_json
 from heartbit.core.events import Decision, Event, RunFailed, ToolReturned
+from heartbit.core.memory import Memory
 from heartbit.core.result import PendingApproval, RunOutput
 from heartbit.core.tools import ToolOutput, ToolSpec
 from heartbit.tools.base import BoundTool, Tool, ToolContext
+from heartbit.tools.memory import Memories, memory_tools
 from tests.support.model_server import Call, Raw, Recorded, Reply
 
 Answer = Reply | Raw | str
@@ -73,13 +76,14 @@ class Outcome:
     """What an engine made of a script.
 
     `journals` has the events of each run by its place in the tree: "" is the root, "1/sub/0" the
-    sub-run of that step.
+    sub-run of that step. `remembered` are the memories there are in the end, by their ids.
     """
 
     output: RunOutput
     journals: Mapping[str, Sequence[Event]]
     asked: Sequence[Asked]
     blackboard: Mapping[str, Any]
+    remembered: Sequence[Memory] = ()
 
     def steps(self, place: str = "") -> list[tuple[str | None, str]]:
         """(step, type) of every event of one journal, in order."""
@@ -92,7 +96,10 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Script:
-    """One behaviour of a run: `expect` fails when the code for it is taken away."""
+    """One behaviour of a run: `expect` fails when the code for it is taken away.
+
+    One that `remembers` has memories, and the tools for them.
+    """
 
     name: str
     agent: AgentDefinition
@@ -101,6 +108,12 @@ class Script:
     prompt: str = "Go."
     tools: Sequence[Tool] = ()
     decide: Callable[[PendingApproval], Sequence[Decision]] | None = None
+    remembers: bool = False
+
+    def executables(self, memories: Memories | None) -> dict[str, Tool]:
+        """What an engine calls, by ref."""
+        of_memory = memory_tools(memories) if memories else ()
+        return {tool.spec.ref: tool for tool in (*self.tools, *of_memory)}
 
 
 def answers(script: Script) -> Callable[[Recorded], Answer]:
@@ -158,6 +171,13 @@ def _masked(value: Any) -> Any:
 
 
 MASKED = frozenset({"sub_run_id", "blackboard", "id", "call_id", "tool_use_id"})
+
+
+def canonical_memories(memories: Sequence[Memory]) -> list[str]:
+    """What must be remembered alike: everything but when it was."""
+    start = datetime.min.replace(tzinfo=UTC)
+    alike = (replace(m, created_at=start, last_accessed=start, strength=0) for m in memories)
+    return sorted(map(repr, alike))
 
 
 def canonical_requests(asked: Sequence[Asked]) -> list[str]:

@@ -26,6 +26,7 @@ from heartbit.runtime import Runtime
 from heartbit.stores.postgres import PostgresJournal
 from heartbit.stores.tool_database import ToolDatabase
 from heartbit.tools.base import Tool
+from heartbit.tools.memory import Memories
 from tests.support.bench import Message, Outbox
 from tests.support.durable import FixedOrchestrator
 
@@ -96,6 +97,7 @@ class Workshop:
         lease_seconds: float = 15.0,
         batch_seconds: float | None = None,
         say: Callable[[ModelRequest], Reply] | None = None,
+        memories: Memories | None = None,
         **limits: Any,
     ) -> None:
         self.outbox = Outbox()
@@ -115,6 +117,7 @@ class Workshop:
             loop=background_loop(),
             lease_seconds=lease_seconds,
             batch_seconds=batch_seconds,
+            memories=memories,
         )
         self.engine, self.journal = self.runtime.engine, self.runtime.journal
         place = RunPlace(run_id=self.run_id, root_run_id=self.run_id)

@@ -26,6 +26,7 @@ from heartbit.core.agent import AgentDefinition
 from heartbit.core.events import (
     ContextSummarised,
     Event,
+    MemoriesConsolidated,
     ModelFailed,
     ModelReplied,
     RunFailed,
@@ -163,6 +164,9 @@ def test_a_line_says_who_does_what() -> None:
         (CHILD, ToolReturned(step="1/tool/0", content="no\nnet", is_error=True)),
         (CHILD, ToolReturned(step="1/tool/1", content="fine")),
         (CHILD, ContextSummarised(step="2/summary", summary=None, upto=1, reason="cut")),
+        (CHILD, MemoriesConsolidated(step="2/memories", ids=("m",), replaced=3)),
+        (CHILD, MemoriesConsolidated(step="2/memories", reason="cut")),
+        (CHILD, MemoriesConsolidated(step="2/memories")),
         (CHILD, RunFailed(code="x", message="It broke.")),
         (ROOT, RunFailed(code="x", message="All broke.")),
     )
@@ -173,6 +177,9 @@ def test_a_line_says_who_does_what() -> None:
         "[helper] search failed: no net",
         None,
         "[helper] context could not be summarised: cut",
+        "[helper] 3 memories became 1",
+        "[helper] memories could not be consolidated: cut",
+        None,
         "[helper] failed: It broke.",
         None,
     ]

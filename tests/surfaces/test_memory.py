@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from heartbit.config import load
+from heartbit.config import Config, load
 from heartbit.errors import ConfigError
 from heartbit.stores.database import Database
 from heartbit.stores.memories.postgres import PostgresMemories
@@ -120,6 +120,18 @@ def test_a_memory_that_cannot_be_had_is_one_sentence(
 
     with pytest.raises(ConfigError, match=sentence.replace("$", r"\$")):
         asyncio.run(open_())
+
+
+def test_a_fleet_cannot_remember_in_one_of_its_processes(tmp_path: Path) -> None:
+    """A worker says so when it starts, and whoever submits a run before anything is written."""
+
+    async def open_(config: Config) -> None:
+        async with open_orchestrator(config, durable=True):
+            pass
+
+    config = load(tmp_path / "x.toml", {}, text=f"{AGENT}type = 'in_memory'").config
+    with pytest.raises(ConfigError, match="set type to postgres in"):
+        asyncio.run(open_(config))
 
 
 def test_vectors_come_from_the_configured_server(postgres: str, tmp_path: Path) -> None:

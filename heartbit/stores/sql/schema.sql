@@ -115,7 +115,7 @@ create table run_events (
 create table steps (
     run_id uuid not null,
     step text not null,
-    kind text not null check (kind in ('model', 'tool', 'sub_run', 'summary')),
+    kind text not null check (kind in ('model', 'tool', 'sub_run', 'summary', 'memories')),
     queue text not null,
     repeatable boolean not null,
     state text not null default 'pending'

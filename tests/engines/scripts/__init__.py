@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-from tests.engines.scripts import approval, context, delegation, limits, loop, profiles, structured
+from tests.engines.scripts import (
+    approval,
+    context,
+    delegation,
+    limits,
+    loop,
+    memory,
+    profiles,
+    structured,
+)
 from tests.support.parity import Script
 
-MODULES = (loop, delegation, approval, structured, context, profiles, limits)
+MODULES = (loop, delegation, approval, structured, context, profiles, limits, memory)
 SCRIPTS: tuple[Script, ...] = tuple(script for module in MODULES for script in module.SCRIPTS)
