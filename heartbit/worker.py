@@ -123,6 +123,12 @@ def leave(**_: Any) -> None:
 
 
 @worker_init.connect(weak=False)
+def stay_when_others_go(**_: Any) -> None:
+    """Several workers may come from one process that had imported all this."""
+    process.departure.anew()
+
+
+@worker_init.connect(weak=False)
 def hear_of_cold_shutdown(sender: Any, **_: Any) -> None:
     """Leave in time before a cold shutdown kills what is under way: it has no signal of its own."""
     wait = sender.wait_for_soft_shutdown

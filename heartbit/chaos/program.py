@@ -39,7 +39,6 @@ from heartbit.chaos.stage import Stage, StagedOrchestrator
 from heartbit.client import Client, RunHandle
 from heartbit.core.events import RunStarted
 from heartbit.engines.chaos import Boundaries, Edge, Places, watched_journal
-from heartbit.engines.departure import Departure
 from heartbit.engines.ids import run_id_of_task
 from heartbit.engines.plan import RunPlace
 from heartbit.errors import RunStateError
@@ -122,7 +121,6 @@ def _enter(order: Order, role: Role) -> Runtime:
         CELERY_BROKER_URL=order.broker,
         CELERY_RESULT_BACKEND=order.broker,
     )
-    process.departure = Departure()  # the one of before the fork is shared by all of them
     made = _runtime(order, role)
     process.use(made)
     return made

@@ -19,11 +19,16 @@ _TIME = struct.Struct("d")
 class Departure:
     """A time on the monotonic clock, which all processes of a machine read alike.
 
-    Made before the children are forked; a child that was not forked stays as long as it is let.
+    Shared by the process that made it, or has begun `anew`, and the children it forks after that; a
+    child that was not forked stays as long as it is let.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
+        self.anew()
+
+    def anew(self) -> None:
+        """This process is its own from now on: what ends the one that forked it is not about it."""
         self._memory = mmap.mmap(-1, _TIME.size)
 
     def begin(self, seconds: float = math.inf) -> None:
