@@ -216,6 +216,7 @@ def test_pages_are_asked_whether_they_have_changed(
             server.routes["/a"] = answer("", status="304 Not Modified")
             server.routes["/b"] = answer(page, 'ETag: "2"')
             reports.append(await made.refresh())
+            assert ['"1"', '"2"'] == [each.etag for each in store.documents()]
             server.routes["/a"] = answer("", status="503 Later")
             server.routes["/b"] = answer("", status="404 Not Found")
             reports.append(await made.refresh())
