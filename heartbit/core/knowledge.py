@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from heartbit.core.chunking import Chunk
-from heartbit.core.ranking import DECIMALS, ranked, relevance
+from heartbit.core.ranking import DECIMALS, MEANING_WEIGHT, ranked, relevance
 
 DEFAULT_LIMIT = 5
 MAX_LIMIT = 20
@@ -94,8 +94,15 @@ def searched_text(heading: str, text: str) -> str:
 
 
 def best(
-    by_words: Mapping[str, float], by_meaning: Mapping[str, float], limit: int
+    by_words: Mapping[str, float],
+    by_meaning: Mapping[str, float],
+    limit: int,
+    *,
+    weight: float = MEANING_WEIGHT,
 ) -> Sequence[tuple[str, float]]:
-    """The ids of the best candidates with their relevance, the best first."""
-    found = relevance(by_words, by_meaning)
+    """The ids of the best candidates with their relevance, the best first.
+
+    `weight` is how much a rank by meaning counts.
+    """
+    found = relevance(by_words, by_meaning, weight=weight)
     return [(each, round(found[each], DECIMALS)) for each in ranked(found, limit=limit)]

@@ -14,7 +14,7 @@ from datetime import datetime
 from heapq import nsmallest
 from typing import Final, Literal
 
-from heartbit.core.ranking import DECIMALS
+from heartbit.core.ranking import DECIMALS, MEANING_WEIGHT
 
 MemoryType = Literal["episodic", "semantic", "reflection"]
 Confidentiality = Literal["public", "internal", "confidential", "restricted"]
@@ -47,10 +47,15 @@ class Namespace:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Embedding:
-    """A vector and the model it is of: vectors of two models are never compared."""
+    """A vector and the model it is of: vectors of two models are never compared.
+
+    `weight` is how much a ranking by it counts beside the one by words, which counts 1. Nothing in
+    a vector tells what it is worth, so whoever made it says so.
+    """
 
     model: str
     vector: tuple[float, ...]
+    weight: float = MEANING_WEIGHT
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,7 +5,7 @@ every store ranks alike.
 
 BM25 with k1 = 1.2 and b = 0.75, and the inverse document frequency that cannot be negative:
 Robertson and Zaragoza, "The Probabilistic Relevance Framework" (2009), as Lucene computes it.
-Reciprocal rank fusion: Cormack, Clarke and Büttcher (2009), with k = 50.
+Reciprocal rank fusion: Cormack, Clarke and Büttcher (2009), with k = 50 and a weight.
 """
 
 from __future__ import annotations
@@ -20,6 +20,11 @@ B = 0.75
 RRF_K = 50
 CANDIDATES = 100
 """How many matches of each ranking are fused."""
+MEANING_WEIGHT = 2.0
+"""How much a rank by meaning counts, one by words counting 1, unless an embedder says otherwise.
+
+Chosen on one half of a collection and shown on the other: `benchmarks/retrieval.py`.
+"""
 DECIMALS = 9
 
 
@@ -61,16 +66,27 @@ def ranked(scores: Mapping[str, float], *, limit: int = CANDIDATES) -> list[str]
     return [each for score, each in sorted(found)[:limit] if score < 0]
 
 
-def fused(*rankings: Sequence[str]) -> dict[str, float]:
-    """One relevance from several rankings of ids: 1 for the best of all."""
+def fused(
+    words: Sequence[str], meaning: Sequence[str], *, weight: float = MEANING_WEIGHT
+) -> dict[str, float]:
+    """One relevance from two rankings of ids, the second one's ranks times `weight`.
+
+    The best of all has 1. Only ranks are looked at: similarities of one model say nothing about
+    those of another, and nothing in them tells a model that knows meanings from one that does not.
+    """
     scores: dict[str, float] = {}
-    for ranking in rankings:
+    for counts, ranking in ((1.0, words), (weight, meaning)):
         for rank, each in enumerate(ranking, 1):
-            scores[each] = scores.get(each, 0.0) + 1.0 / (RRF_K + rank)
+            scores[each] = scores.get(each, 0.0) + counts / (RRF_K + rank)
     return normalised(scores)
 
 
-def relevance(by_words: Mapping[str, float], by_meaning: Mapping[str, float]) -> dict[str, float]:
+def relevance(
+    by_words: Mapping[str, float],
+    by_meaning: Mapping[str, float],
+    *,
+    weight: float = MEANING_WEIGHT,
+) -> dict[str, float]:
     """How relevant the best candidates are, from 0 to 1: their scores, or both rankings fused.
 
     Without any similarities the words decide alone, and by how much.
@@ -78,7 +94,7 @@ def relevance(by_words: Mapping[str, float], by_meaning: Mapping[str, float]) ->
     words = ranked(by_words)
     if not by_meaning:
         return normalised({each: by_words[each] for each in words})
-    return fused(words, ranked(by_meaning))
+    return fused(words, ranked(by_meaning), weight=weight)
 
 
 def normalised(scores: Mapping[str, float]) -> dict[str, float]:

@@ -46,9 +46,23 @@ def test_equal_scores_are_ranked_by_id_also_when_they_differ_by_rounding() -> No
 
 def test_what_both_rankings_find_comes_before_what_one_of_them_ranks_first() -> None:
     """1/52 + 1/52 is more than 1/51."""
-    found = fused(["a", "x"], ["b", "x"])
+    found = fused(["a", "x"], ["b", "x"], weight=1.0)
     assert ["x", "a", "b"] == sorted(found, key=lambda each: (-found[each], each))
     assert 1.0 == found["x"]
+
+
+def test_a_rank_by_meaning_counts_as_much_as_its_weight_says() -> None:
+    """By hand: 2/51 for what meaning ranks first, 1/51 for what words do; without a word: 2."""
+    assert {"a": 0.5, "b": 1.0} == fused(["a"], ["b"], weight=2.0) == fused(["a"], ["b"])
+    assert {"a": 1.0, "b": 0.5} == relevance({"a": 3.0}, {"b": 0.9}, weight=0.5)
+
+
+def test_an_embedder_of_little_weight_finds_more_and_overrules_no_words() -> None:
+    """It is asked all the same: what shares no word with the query comes last, not never."""
+    words = [f"w{place:02}" for place in range(10)]
+    found = fused(words, ["x", *reversed(words)], weight=0.02)
+    assert words[:2] == ranked(found)[:2]
+    assert "x" == ranked(found)[-1]
 
 
 def test_without_vectors_the_words_decide_and_by_how_much() -> None:

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import psycopg
@@ -154,6 +155,17 @@ def test_a_chunk_is_found_by_its_meaning_alone(store: KnowledgeStore) -> None:
     )
     assert ["a#0"] == places(store.search("lease", embedding=near))
     assert [] == store.search("lease")
+
+
+def test_the_weight_of_a_vector_decides_between_words_and_meaning(store: KnowledgeStore) -> None:
+    """The best match by words comes first, or the best one by meaning."""
+    store.replace_documents([document("a", "lease lease", "alpha beta")])
+    said, meant = store.without_embedding("hash", limit=9)
+    store.embed([(said, vector_of("alpha")), (meant, vector_of("lease"))])
+    asked = vector_of("lease")
+    for weight, expected in ((0.1, "a#0"), (9.0, "a#1")):
+        found = store.search("lease", embedding=replace(asked, weight=weight))
+        assert expected == places(found)[0]
 
 
 def test_other_sources_never_crowd_out_the_ones_asked_for(store: KnowledgeStore) -> None:

@@ -210,6 +210,16 @@ def test_a_memory_is_found_by_its_meaning_alone(store: MemoryStore) -> None:
     assert [] == store.recall(query("lease"))
 
 
+def test_the_weight_of_a_vector_decides_between_words_and_meaning(store: MemoryStore) -> None:
+    """The best match by words comes first, or the best one by meaning."""
+    store.store(new("said", "lease lease"), vector_of("alpha"))
+    store.store(new("meant", "alpha beta"), vector_of("lease"))
+    asked = vector_of("lease")
+    for weight, expected in ((0.1, "said"), (9.0, "meant")):
+        [first, _] = store.recall(query("lease"), embedding=replace(asked, weight=weight))
+        assert expected == first.memory.id
+
+
 def test_others_memories_never_crowd_out_ones_own(store: MemoryStore) -> None:
     """Candidates of both rankings are taken inside the filters, however many others fit better."""
     for number in range(150):

@@ -191,7 +191,8 @@ def test_with_tables_a_search_is_part_of_the_calls_transaction(postgres: str) ->
     assert isinstance(tool, TransactionalKnowledgeTool)
     arguments = {"query": "lease"}
     prepared = asyncio.run(tool.prepare_call(arguments, ToolContext()))
-    assert prepared == Embedding(model="hash", vector=HashEmbedder().vector("lease"))
+    [expected] = asyncio.run(HashEmbedder().embed(["lease"]))
+    assert expected == prepared
     with psycopg.connect(postgres) as connection:
         store.bound_to(connection).replace_documents([document("a.md", "lease")])
         context = ToolContext(connection=connection, prepared=prepared)

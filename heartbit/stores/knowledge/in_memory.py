@@ -105,7 +105,12 @@ class InMemoryKnowledge:
         prefix = plain(source_filter or "")
         with self._lock:
             inside = {id_: x for id_, x in self._kept.items() if x.source.startswith(prefix)}
-            found = best(self._by_words(query, inside), _by_meaning(embedding, inside), limit)
+            found = best(
+                self._by_words(query, inside),
+                _by_meaning(embedding, inside),
+                limit,
+                weight=embedding.weight if embedding else 0.0,
+            )
             return [self._passage(inside[id_], relevance) for id_, relevance in found]
 
     def without_embedding(

@@ -143,7 +143,12 @@ class PostgresKnowledge:
             statement = _statement("knowledge_candidates", _meaning(compared))
             rows = {row["id"]: row for row in _fetched(connection, statement, parameters)}
         found = list(rows.values())
-        order = best(scores(found, "by_words"), scores(found, "by_meaning"), limit)
+        order = best(
+            scores(found, "by_words"),
+            scores(found, "by_meaning"),
+            limit,
+            weight=compared.weight if compared else 0.0,
+        )
         return [passage_of(rows[id_], relevance) for id_, relevance in order]
 
     def without_embedding(

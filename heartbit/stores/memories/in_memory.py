@@ -220,7 +220,13 @@ class InMemoryMemories:
             if each.memory_type == "episodic" and each.created_at > since
         )
 
-    def without_embedding(self, model: str, *, limit: int) -> list[Memory]:
+    def unembedded(self, model: str) -> int:
+        """As `MemoryStore.unembedded`."""
+        return len(self.without_embedding(model))
+
+    def without_embedding(
+        self, model: str, *, limit: int | None = None, after: str = ""
+    ) -> list[Memory]:
         """As `MemoryStore.without_embedding`."""
         with self._lock:
             found = [
@@ -228,7 +234,8 @@ class InMemoryMemories:
                 for each in self._all()
                 if each.embedding is None or each.embedding.model != model
             ]
-        return sorted(found, key=lambda memory: memory.id)[:limit]
+        ids = sorted((each for each in found if each.id > after), key=lambda memory: memory.id)
+        return ids[:limit]
 
     def embed(self, vectors: Sequence[tuple[Memory, Embedding]]) -> int:
         """As `MemoryStore.embed`."""
@@ -240,6 +247,9 @@ class InMemoryMemories:
                     self._put(kept.memory, embedding)
                     done += 1
         return done
+
+    def tend_indexes(self, model: str) -> None:
+        """There are none."""
 
     def close(self) -> None:
         """There is nothing to let go of."""
@@ -338,4 +348,4 @@ def _relevance(
         and x.embedding.model == embedding.model
         and len(x.embedding.vector) == len(embedding.vector)
     }
-    return relevance(by_words, by_meaning)
+    return relevance(by_words, by_meaning, weight=embedding.weight if embedding else 0.0)
