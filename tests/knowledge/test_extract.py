@@ -143,7 +143,7 @@ def test_a_pdf_without_text_and_a_damaged_one_are_refused() -> None:
 
 def test_without_pypdf_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """And what was indexed while it was installed stays."""
-    monkeypatch.setattr(extract.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(DocumentUnreadable, match=r"pip install 'heartbit\[pdf\]'") as caught:
         text_of("a.pdf", b"%PDF-1.7")
     assert not caught.value.gone

@@ -172,7 +172,12 @@ def test_a_batch_with_much_text_is_written_in_several_transactions(
     monkeypatch.setattr(batch, "FULL_BYTES", 10)
     sizes: list[int] = []
     original = store.replace_documents
-    monkeypatch.setattr(store, "replace_documents", lambda x: (sizes.append(len(x)), original(x)))
+
+    def counted(documents: Any) -> None:
+        sizes.append(len(documents))
+        original(documents)
+
+    monkeypatch.setattr(store, "replace_documents", counted)
     assert 3 == refreshed(index(store, root)).added
     assert [1, 1, 1] == sizes
 

@@ -36,7 +36,7 @@ def fetched(
     **options: Any,
 ) -> tuple[Server, list[Page | Exception]]:
     """What becomes of the pages of a server, fetched at once."""
-    server = Server({"/robots.txt": NO_RULES} | routes)
+    server = Server({"/robots.txt": NO_RULES, **routes})
 
     async def run() -> list[Any]:
         async with server.running():

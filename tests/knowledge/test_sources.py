@@ -83,7 +83,11 @@ def test_a_file_may_be_anywhere_and_is_named_as_it_was_given(root: Path) -> None
     """Who writes the configuration may read what the process may read."""
     outside = root.parent / "outside.md"
     outside.write_text("x")
-    given = [FileSource("docs/../README.md"), FileSource("../outside.md"), FileSource(str(outside))]
+    given: list[Source] = [
+        FileSource("docs/../README.md"),
+        FileSource("../outside.md"),
+        FileSource(str(outside)),
+    ]
     assert ["README.md", "../outside.md", str(outside)] == names(root, *given)
     assert [str(outside)] == names(root, GlobSource(f"{root.parent}/*.md"))
     assert ["../outside.md"] == names(root, GlobSource("../*.md"))
@@ -91,7 +95,11 @@ def test_a_file_may_be_anywhere_and_is_named_as_it_was_given(root: Path) -> None
 
 def test_a_document_that_two_sources_name_is_one(root: Path) -> None:
     """In the order in which they are named."""
-    both = [FileSource("docs/a.md"), GlobSource("docs/*"), UrlSource("https://x.test/a")]
+    both: list[Source] = [
+        FileSource("docs/a.md"),
+        GlobSource("docs/*"),
+        UrlSource("https://x.test/a"),
+    ]
     assert ["docs/a.md", "docs/b.txt", "https://x.test/a"] == names(root, *both)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -96,7 +97,9 @@ def test_what_is_wrong_is_one_sentence(
     assert said in done.err
 
 
-def test_tables_that_are_missing_are_told_with_the_remedy(folder: Path, make_database) -> None:
+def test_tables_that_are_missing_are_told_with_the_remedy(
+    folder: Path, make_database: Callable[[], str]
+) -> None:
     """Like everywhere."""
     done = knowledge(folder, "index", database=make_database())
     assert 1 == done.code

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from heartbit.config import load
+from heartbit.config import Config, load
 from heartbit.wiring import open_orchestrator
 from tests.support.command_line import configure, heartbit
 from tests.support.model_server import Call, ModelServer, Recorded, Reply
@@ -113,7 +113,7 @@ def test_both_stores_make_the_same_requests(tmp_path: Path, postgres: str) -> No
             configure(tmp_path, server.url, more=KNOWLEDGE.format(root=ROOT) + database)
             config = load(tmp_path / "heartbit.toml", {}).config
 
-            async def ask(config=config) -> None:
+            async def ask(config: Config = config) -> None:
                 async with open_orchestrator(config) as orchestrator:
                     await orchestrator.run("How are leases renewed?")
 
