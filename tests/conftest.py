@@ -22,7 +22,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Let a test run in a process of its own whatever it has logged: half characters can't travel."""
+    """What a test has logged may hold half characters, which cannot travel between processes."""
     report = yield
     report.sections = [
         (name, text.encode("utf-8", "replace").decode()) for name, text in report.sections

@@ -264,6 +264,7 @@ def tool_context(command: CallTool, state: RunState, outside: Outside) -> ToolCo
         attempt=outside.attempt,
         workspace=outside.workspace,
         blackboard=outside.blackboard(state.blackboard),
+        notes=outside.blackboard(f"{identity.root_run_id}/notes/{identity.run_id}"),
         scratch=outside.scratch,
         tenant_id=outside.tenant_id,
         user_id=outside.user_id,

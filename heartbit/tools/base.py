@@ -20,9 +20,9 @@ class ToolContext:
 
     `idempotency_key` (`run_id/step`) is the same for every attempt of the call. `connection` is the
     open transaction of a transactional tool, and None everywhere else; `prepared` is what such a
-    tool has prepared before it was opened. `scratch` lives as long as the agent's run in this
-    process (a shell's working directory, the files it has read, its todo list): each agent has its
-    own, and nothing in it survives the process.
+    tool has prepared before it was opened. `notes` is a blackboard that only this run sees.
+    `scratch` lives as long as the agent's run in this process (a shell's working directory, the
+    files it has read): each agent has its own, and nothing in it survives the process.
     """
 
     run_id: str = ""
@@ -34,6 +34,7 @@ class ToolContext:
     user_id: str | None = None
     workspace: Path | None = None
     blackboard: Blackboard | None = None
+    notes: Blackboard | None = None
     connection: Any = None
     prepared: Any = None
     scratch: dict[str, Any] = field(default_factory=dict)

@@ -47,6 +47,17 @@ def test_blackboard_calls_have_no_messages_of_their_own(postgres: str) -> None:
         assert "succeeded" == shop.engine.output(shop.run_id).status
 
 
+def test_the_todo_list_of_a_run_is_there_whoever_does_its_next_turn(postgres: str) -> None:
+    """It is kept with the call that wrote it, and no other run sees it."""
+    todo = {"content": "Book.", "status": "pending", "priority": "low"}
+    tools = [BUILTIN["todowrite"], BUILTIN["todoread"]]
+    with workshop(postgres, tools, call("todowrite", todos=[todo])) as shop:
+        shop.deliver()
+        scope = f"{shop.run_id}/notes/{shop.run_id}"
+        assert ([todo], 1) == shop.journal.board_read(scope, "todos")
+        assert () == shop.journal.board_keys(shop.run_id)
+
+
 def test_other_tools_of_the_turn_are_sent_at_once(postgres: str) -> None:
     """They do not wait for the inline ones, and the last of all hands over."""
     calls = [call("look"), call("blackboard_list")]

@@ -10,6 +10,7 @@ from typing import Any
 import jsonschema
 
 from heartbit.core.tools import ToolOutput
+from heartbit.stores.in_memory import InMemoryBlackboard
 from heartbit.tools.base import BoundTool, ToolContext
 from heartbit.tools.builtin import builtin_tool
 
@@ -18,7 +19,7 @@ class ToolUser:
     """One agent's run in `workspace`."""
 
     def __init__(self, workspace: Path | None) -> None:
-        self.context = ToolContext(workspace=workspace)
+        self.context = ToolContext(workspace=workspace, notes=InMemoryBlackboard())
 
     async def call(self, tool: str | BoundTool, **arguments: Any) -> ToolOutput:
         """The output of one call, whose arguments must fit the tool's schema."""

@@ -1,14 +1,18 @@
-"""The tools `todowrite` and `todoread`: an agent's own list of what it still has to do."""
+"""The tools `todowrite` and `todoread`: an agent's own list of what it still has to do.
+
+It is among the notes of the run, so that a durable run finds it on every machine.
+"""
 
 from __future__ import annotations
 
 from heartbit.core.messages import Json
 from heartbit.errors import ToolError
+from heartbit.stores.base import Blackboard
 from heartbit.tools.base import ToolContext
 from heartbit.tools.builtin.build import build_tool
 
 MAX_TODOS = 200
-_KEY = "builtin.todos"
+_KEY = "todos"
 _MARKS = {"pending": " ", "in_progress": ">", "completed": "x", "cancelled": "-"}
 
 WRITE_DESCRIPTION = """Replace your todo list by this one (send all of it, not only what changed).
@@ -25,13 +29,20 @@ async def write_todos(arguments: Json, context: ToolContext) -> str:
         raise ToolError(
             f"{running} todos are in_progress; at most one may be. Nothing was changed."
         )
-    context.scratch[_KEY] = [dict(todo) for todo in todos]
+    await _notes(context).write(_KEY, todos)
     return _rendered(todos)
 
 
 async def read_todos(arguments: Json, context: ToolContext) -> str:
     """The list of this agent's run."""
-    return _rendered(context.scratch.get(_KEY, []))
+    todos, version = await _notes(context).read(_KEY)
+    return _rendered(todos if version else [])
+
+
+def _notes(context: ToolContext) -> Blackboard:
+    if context.notes is None:
+        raise ToolError("This run keeps no notes.")
+    return context.notes
 
 
 def _rendered(todos: list[dict[str, str]]) -> str:
