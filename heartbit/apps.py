@@ -35,6 +35,7 @@ ROUTES: dict[str, dict[str, str]] = {
     "heartbit.llm_turn": {"queue": MODEL_QUEUE},
     "heartbit.tool_call": {"queue": TOOL_QUEUE},
     "heartbit.index_source": {"queue": TOOL_QUEUE},
+    "heartbit.embed_memories": {"queue": TOOL_QUEUE},
     "heartbit.*": {"queue": CONTROL_QUEUE},
 }
 # Workers are started together; what one of them does not read, the next one may.

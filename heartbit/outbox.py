@@ -85,6 +85,11 @@ class CeleryOutbox:
         with _sending(f"a look at run {run_id}"):
             _look_at(run_id).apply_async(add_to_parent=False)
 
+    def chore(self, task: str, queue: str) -> None:
+        """Have a task done that belongs to no run."""
+        with _sending(task):
+            current_app.send_task(task, queue=queue, ignore_result=True, add_to_parent=False)
+
     def reachable(self) -> bool:
         """Whether the broker can be connected to now."""
         try:

@@ -25,9 +25,9 @@ from heartbit.core.events import Event
 from heartbit.core.owner import NOBODY, Owner
 from heartbit.core.result import RunOutput
 from heartbit.core.state import RunState
-from heartbit.core.stream import RunIdentity
 from heartbit.engines.announcer import Announcer
 from heartbit.engines.boards import StepBoards
+from heartbit.engines.chores import Chores, memory_chores
 from heartbit.engines.departure import Departure
 from heartbit.engines.doubted import asked_first
 from heartbit.engines.durable import DurableEngine
@@ -37,6 +37,7 @@ from heartbit.engines.perform import Outside, perform
 from heartbit.engines.plan import Plan, RunPlace, is_repeatable
 from heartbit.engines.ports import Done, Outbox
 from heartbit.engines.recovery import Sweep, SweepThread
+from heartbit.engines.steps import identity_of, time_limit, writes_boards
 from heartbit.engines.transactions import CallTransaction
 from heartbit.errors import ConfigError
 from heartbit.loop import BackgroundLoop, background_loop
@@ -52,7 +53,6 @@ from heartbit.tools.memory import Memories
 from heartbit.wiring import open_orchestrator
 
 SCRATCH_RUNS = 1024
-WAIT_SECONDS = 30.0
 LOCAL_REDIS = "redis://localhost:6379/0"
 
 
@@ -91,7 +91,9 @@ class Runtime:
         self._redis = redis_client
         self._streams = StreamWriter(redis_client) if redis_client else None
         self._boards: BoardAccess = ServedBoards(journal, redis_client) if redis_client else journal
-        self.sweep = SweepThread(Sweep(journal, self.engine, lease_seconds=lease_seconds))
+        chores = Chores(journal, outbox, memory_chores(memories))
+        sweep = Sweep(journal, self.engine, lease_seconds=lease_seconds, chores=chores)
+        self.sweep = SweepThread(sweep)
         self._orchestrator = orchestrator
         self._memories = memories
         self._resources = resources
@@ -196,34 +198,6 @@ class Runtime:
             if len(self._scratch) > SCRATCH_RUNS:
                 self._scratch.popitem(last=False)
             return scratch
-
-
-def identity_of(state: RunState, place: RunPlace) -> RunIdentity:
-    """Which run it is, as readers of its stream see it."""
-    return RunIdentity(
-        run_id=place.run_id,
-        root_run_id=place.root_run_id,
-        parent_run_id=place.parent_run_id,
-        agent=state.definition.name,
-    )
-
-
-def writes_boards(command: Command) -> bool:
-    """Whether what a call writes to blackboards must be stored together with its outcome."""
-    return isinstance(command, CallTool) and command.spec.effect == "transactional"
-
-
-def time_limit(command: Command, state: RunState, *, doubt: bool = False) -> float | None:
-    """After how many seconds a step hangs that has not ended by itself; a model call never does.
-
-    A call may be asked about or prepared before, and may wait for a connection to the database.
-    """
-    if not isinstance(command, CallTool):
-        return None
-    seconds = command.spec.timeout_seconds or state.definition.tool_timeout_seconds
-    if seconds is None or not (doubt or command.spec.effect == "transactional"):
-        return seconds
-    return 2 * seconds + WAIT_SECONDS
 
 
 async def _never(command: object) -> Event | None:

@@ -46,16 +46,19 @@ from heartbit.outbox import (
 )
 from heartbit.runtime import Runtime, use
 from heartbit.tools.function import result_text
+from heartbit.upkeep import embed_memories, prune_memories
 from heartbit.visibility import visibility
 
 __all__ = [
     "CeleryOutbox",
     "cancel_run",
     "continue_run",
+    "embed_memories",
     "finish_run",
     "index_source",
     "install",
     "llm_turn",
+    "prune_memories",
     "run_agent",
     "runtime",
     "tool_call",

@@ -171,7 +171,7 @@ def memory_url(config: Config) -> str | None:
     return own or shared
 
 
-def stored_memories(config: Config) -> Memories:
+def stored_memories(config: Config, http: HttpClient | None = None) -> Memories:
     """The memories in the configured database, for those who look after them.
 
     Raises:
@@ -184,7 +184,7 @@ def stored_memories(config: Config) -> Memories:
             "in [memory] to look at them from outside."
         )
     url = memory_url(config.model_copy(update={"memory": table}))
-    return build_memories(table, url, HttpClient())
+    return build_memories(table, url, http or HttpClient())
 
 
 def build_memories(table: MemoryTable, url: str | None, http: HttpClient) -> Memories:

@@ -70,6 +70,9 @@ class Outbox(Protocol):
     def wake(self, run_id: str) -> None:
         """Have somebody look after a run."""
 
+    def chore(self, task: str, queue: str) -> None:
+        """Have a task done that belongs to no run; one that gets lost comes again by itself."""
+
     def reachable(self) -> bool:
         """Whether messages get to the broker now: what is not sent at all is certainly not lost."""
 

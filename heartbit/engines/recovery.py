@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from heartbit.core.decisions import unanswered
 from heartbit.core.events import ApprovalResolved, Decision
+from heartbit.engines.chores import Chores
 from heartbit.engines.durable import DurableEngine
 from heartbit.engines.plan import AGAIN, ANSWER
 from heartbit.errors import HeartbitError, JournalUnavailable
@@ -43,8 +44,10 @@ class Sweep:
         engine: DurableEngine,
         *,
         lease_seconds: float,
+        chores: Chores | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._chores = chores
         self._journal = journal
         self._engine = engine
         self._lease_seconds = lease_seconds
@@ -73,6 +76,8 @@ class Sweep:
         if self._engine.can_send():
             empty = self._engine.empty_queues()
             _all(self._unsent, partial(self._journal.unsent_steps, **found, empty_queues=empty))
+            if self._chores is not None:
+                self._chores.look()
         _all(self._due, partial(self._journal.due_timers, **found))
         _all(self._engine.publish, partial(self._journal.unpublished, **found))
         self._engine.admit()

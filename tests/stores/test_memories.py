@@ -17,6 +17,7 @@ import pytest
 from heartbit.core.memory import MemoryQuery, Namespace, Recalled
 from heartbit.errors import MemoryStoreError
 from heartbit.stores.database import Database
+from heartbit.stores.memories import postgres as postgres_memories
 from heartbit.stores.memories.base import MemoryStore
 from heartbit.stores.memories.exchange import as_object, from_lines
 from heartbit.stores.memories.in_memory import InMemoryMemories
@@ -395,6 +396,80 @@ def test_another_model_embeds_again_what_has_not_changed_since(store: MemoryStor
     assert ["a"] == ids(store.recall(query("nothing"), embedding=new_vector))
 
 
+def test_what_has_no_vector_can_be_looked_through_in_parts(store: MemoryStore) -> None:
+    """In the order of the ids, whoever they belong to."""
+    for number in range(7):
+        whose = replace(ME, agent=f"a{number % 2}")
+        store.store(new(f"m{number}", "lease", namespace=whose))
+    store.store(new("x", "lease"), vector_of("lease"))
+    assert 7 == store.unembedded("hash")
+    assert ["m0", "m1", "m2"] == [each.id for each in store.without_embedding("hash", limit=3)]
+    rest = store.without_embedding("hash", limit=9, after="m2")
+    assert ["m3", "m4", "m5", "m6"] == [each.id for each in rest]
+    assert 8 == store.unembedded("has")
+
+
+INDEXES = "select indexname from pg_indexes where indexname like 'memories_vector%' order by 1"
+
+
+def test_an_index_is_made_for_many_vectors_and_dropped_with_the_last_of_them(
+    in_postgres: PostgresMemories, postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that is used no more costs nothing."""
+    monkeypatch.setattr(postgres_memories, "INDEX_FROM", 2)
+
+    def indexes(model: str) -> list[str]:
+        in_postgres.tend_indexes(model)
+        with psycopg.connect(postgres) as connection:
+            return [name for (name,) in connection.execute(INDEXES).fetchall()]
+
+    def embed(count: int) -> None:
+        todo = in_postgres.without_embedding("new", limit=count)
+        in_postgres.embed([(each, vector_of("lease", model="new")) for each in todo])
+
+    in_postgres.store(new("a", "lease"), vector_of("lease", model="old"))
+    assert [] == indexes("old")
+    in_postgres.store(new("b", "queue"), vector_of("queue", model="old"))
+    assert ["memories_vector_old/32"] == indexes("old")
+    embed(1)
+    assert ["memories_vector_old/32"] == indexes("new")
+    embed(1)
+    assert ["memories_vector_new/32"] == indexes("new")
+
+
+def test_models_with_long_names_have_indexes_of_their_own(
+    in_postgres: PostgresMemories, postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL cuts names after 63 bytes."""
+    monkeypatch.setattr(postgres_memories, "INDEX_FROM", 1)
+    models = ["organisation/" + "x" * 60 + end for end in "ab"]
+    for id_, model in zip("ab", models, strict=True):
+        in_postgres.store(new(id_, "lease"), vector_of("lease", model=model))
+        in_postgres.tend_indexes(model)
+    with psycopg.connect(postgres) as connection:
+        assert 2 == len(connection.execute(INDEXES).fetchall())
+
+
+def test_an_index_that_was_not_finished_is_made_anew(
+    in_postgres: PostgresMemories, postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever made it was killed: it is there, but nobody may use it."""
+    monkeypatch.setattr(postgres_memories, "INDEX_FROM", 1)
+    in_postgres.store(new("a", "lease"), vector_of("lease"))
+    in_postgres.tend_indexes("hash")
+    invalid = """
+        update pg_index set indisvalid = false
+         where indexrelid = '"memories_vector_hash/32"'::regclass
+    """
+    valid = (
+        "select indisvalid from pg_index where indexrelid = '\"memories_vector_hash/32\"'::regclass"
+    )
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(invalid)
+        in_postgres.tend_indexes("hash")
+        assert [(True,)] == connection.execute(valid).fetchall()
+
+
 @pytest.mark.parametrize("hybrid", [False, True])
 def test_both_stores_recall_the_same_memories_in_the_same_order(
     in_postgres: PostgresMemories, hybrid: bool
@@ -419,14 +494,15 @@ def test_both_stores_recall_the_same_memories_in_the_same_order(
 
 @pytest.mark.parametrize("dimension", [3, 384, 1536, 3072, 5000])
 def test_vectors_of_any_length_can_be_stored_and_compared(
-    in_postgres: PostgresMemories, dimension: int
+    in_postgres: PostgresMemories, dimension: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What pgvector cannot index is compared without an index."""
-    in_postgres.prepare_model("m", dimension)
-    in_postgres.prepare_model("m", dimension)
+    monkeypatch.setattr(postgres_memories, "INDEX_FROM", 1)
     vector = vector_of("lease", dimension=dimension, model="m")
     in_postgres.store(new("a"), vector)
     in_postgres.store(new("b"), vector_of("lease", dimension=7, model="m"))
+    in_postgres.tend_indexes("m")
+    in_postgres.tend_indexes("m")
     assert ["a"] == ids(in_postgres.recall(query("nothing"), embedding=vector))
 
 

@@ -98,6 +98,9 @@ class Outbox:
     def wake(self, run_id: str) -> None:
         self._send(("look", run_id))
 
+    def chore(self, task: str, queue: str) -> None:
+        self._send(("chore", task))
+
     def reachable(self) -> bool:
         return not self.unreachable
 

@@ -82,11 +82,17 @@ class LiveWorkers:
         self.configure()
 
     def configure(
-        self, *, steps: str = "each", lease: float = 15, limits: str = "", **settings: Any
+        self,
+        *,
+        steps: str = "each",
+        lease: float = 15,
+        limits: str = "",
+        tables: str = "",
+        **settings: Any,
     ) -> None:
         """What workers that start from now on work with; `settings` are Celery's."""
         text = CONFIG.format(model=self.model.url, steps=steps, lease=lease, limits=limits)
-        (self.directory / "heartbit.toml").write_text(text)
+        (self.directory / "heartbit.toml").write_text(f"{text}\n{tables}")
         self.environment["FAULT_SETTINGS"] = json.dumps(settings)
 
     def start(self, pool: str = "threads", concurrency: int = 8) -> subprocess.Popen[bytes]:
@@ -105,9 +111,9 @@ class LiveWorkers:
         self.until(lambda: " ready." in log.read_text(errors="replace"), f"{log.name} is ready")
         return process
 
-    def run(self, prompt: str, agent: str | None = "solo") -> RunHandle:
+    def run(self, prompt: str, agent: str | None = "solo", **owner: str) -> RunHandle:
         """Submit a run as any program does."""
-        return submit(prompt, agent=agent)
+        return submit(prompt, agent=agent, **owner)  # type: ignore[arg-type]
 
     def until(self, holds: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:
         """Wait until something holds; fail if it does not."""

@@ -142,11 +142,20 @@ class MemoryStore(Protocol):
     def unreflected(self, namespace: Namespace) -> int:
         """How important together the episodic memories are that came since the last other one."""
 
-    def without_embedding(self, model: str, *, limit: int) -> list[Memory]:
-        """Memories of all namespaces that have no vector of this model yet."""
+    def unembedded(self, model: str) -> int:
+        """How many memories of all namespaces have no vector of this model yet."""
+
+    def without_embedding(self, model: str, *, limit: int, after: str = "") -> list[Memory]:
+        """Some of those, in the order of their ids, from behind the id `after`."""
 
     def embed(self, vectors: Sequence[tuple[Memory, Embedding]]) -> int:
         """Store vectors of memories that have not changed since; how many those were."""
+
+    def tend_indexes(self, model: str) -> None:
+        """Have vectors of this model compared quickly, and drop what served another one only.
+
+        Takes a while where there is much to index; nothing else waits for it.
+        """
 
     def close(self) -> None:
         """Let go of connections."""

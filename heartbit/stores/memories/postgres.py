@@ -6,14 +6,10 @@ different, and a server that gets it later uses the vectors that were stored mea
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Self
-
-from psycopg import sql
-from psycopg.rows import dict_row
 
 from heartbit.core.memory import (
     REINFORCEMENT,
@@ -39,21 +35,26 @@ from heartbit.stores.memories.rows import (
     filters,
     found_by,
     memory_of,
-    model_key,
-    model_of,
     place,
     plain,
     scores,
     vector_of,
 )
-from heartbit.stores.memories.vectors import Vectors, vector_type
-from heartbit.stores.sql import queries
+from heartbit.stores.memories.statements import (
+    Row,
+    execute,
+    fetch,
+    meaning_of,
+    select,
+    statement_of,
+    value_of,
+)
+from heartbit.stores.memories.vectors import Vectors
 
 PAGE = 500
 CONNECTIONS = 2
-Row = dict[str, Any]
-
-_logger = logging.getLogger("heartbit.memories")
+INDEX_FROM = 1_000
+"""With fewer vectors than that of a model, all of them are compared in less than a millisecond."""
 
 
 class PostgresMemories:
@@ -83,10 +84,6 @@ class PostgresMemories:
     def bound_to(self, connection: Any) -> Self:
         """The same store inside an open transaction of its database."""
         return type(self)(self._database, connection=connection, vectors=self._vectors)
-
-    def prepare_model(self, model: str, dimension: int) -> None:
-        """See to it that the vectors of a model are compared quickly. Idempotent; takes a while."""
-        self._vectors.index(model_key(model, dimension), dimension)
 
     def store(self, memory: NewMemory, embedding: Embedding | None = None) -> None:
         """As `MemoryStore.store`."""
@@ -119,7 +116,11 @@ class PostgresMemories:
             if not rows:
                 return []
             now = rows[0]["now"]
-            found = relevance(scores(rows, "by_words"), scores(rows, "by_meaning"))
+            found = relevance(
+                scores(rows, "by_words"),
+                scores(rows, "by_meaning"),
+                weight=compared.weight if compared else 0.0,
+            )
             memories = [memory_of(row) for row in rows]
             if query.text.strip():
                 kept = best([m for m in memories if m.id in found], found, now, by, query.limit)
@@ -131,13 +132,15 @@ class PostgresMemories:
                 ids = sorted(each.memory.id for each in recalled)
                 tenant = plain(query.tenant_id or "")
                 more = REINFORCEMENT
-                _run(connection, "memory_reinforce", tenant_id=tenant, ids=ids, now=now, more=more)
+                execute(
+                    connection, "memory_reinforce", tenant_id=tenant, ids=ids, now=now, more=more
+                )
         return recalled
 
     def get(self, namespace: Namespace, ids: Sequence[str]) -> list[Memory]:
         """As `MemoryStore.get`."""
         with self._transaction() as connection:
-            rows = _rows(connection, "memory_get", **place(namespace), ids=_plain(ids))
+            rows = select(connection, "memory_get", **place(namespace), ids=_plain(ids))
         by_id = {row["id"]: memory_of(row) for row in rows}
         return [by_id[each] for each in dict.fromkeys(_plain(ids)) if each in by_id]
 
@@ -155,7 +158,7 @@ class PostgresMemories:
             for old in _own(connection, namespace, [id_]):
                 words = old.keywords if keywords is None else tuple(keywords)
                 changed = replace(old, content=content, keywords=words)
-                _run(
+                execute(
                     connection,
                     "memory_change",
                     **_key(changed),
@@ -181,7 +184,7 @@ class PostgresMemories:
             first, second = found
             for memory, related in ((first, second.id), (second, first.id)):
                 ids = list(dict.fromkeys([*memory.related_ids, related]))
-                _run(connection, "memory_relink", **_key(memory), related_ids=ids)
+                execute(connection, "memory_relink", **_key(memory), related_ids=ids)
         return True
 
     def consolidate(
@@ -208,7 +211,7 @@ class PostgresMemories:
         where = place(namespace) if namespace else {"tenant_id": "", "user_id": "", "agent": None}
         done = 0
         with self._transaction() as connection:
-            for row in _rows(
+            for row in select(
                 connection,
                 "memory_faded",
                 **where,
@@ -228,7 +231,7 @@ class PostgresMemories:
         after = ""
         while True:
             with self._transaction() as connection:
-                rows = _rows(connection, "memory_export", **where, after=after, limit=PAGE)
+                rows = select(connection, "memory_export", **where, after=after, limit=PAGE)
             yield from map(memory_of, rows)
             if len(rows) < PAGE:
                 return
@@ -237,20 +240,28 @@ class PostgresMemories:
     def unreflected(self, namespace: Namespace) -> int:
         """As `MemoryStore.unreflected`."""
         with self._transaction() as connection:
-            [row] = _rows(connection, "memory_unreflected", **place(namespace))
+            [row] = select(connection, "memory_unreflected", **place(namespace))
         return int(row["importance"])
 
-    def without_embedding(self, model: str, *, limit: int) -> list[Memory]:
+    def unembedded(self, model: str) -> int:
+        """As `MemoryStore.unembedded`."""
+        with self._transaction() as connection:
+            [row] = select(connection, "memory_unembedded", model=plain(model))
+        return int(row["count"])
+
+    def without_embedding(self, model: str, *, limit: int, after: str = "") -> list[Memory]:
         """As `MemoryStore.without_embedding`."""
         with self._transaction() as connection:
-            rows = _rows(connection, "memory_not_embedded", model=plain(model), limit=limit)
+            rows = select(
+                connection, "memory_not_embedded", model=plain(model), limit=limit, after=after
+            )
         return [memory_of(row) for row in rows]
 
     def embed(self, vectors: Sequence[tuple[Memory, Embedding]]) -> int:
         """As `MemoryStore.embed`."""
         with self._transaction() as connection:
             return sum(
-                _run(
+                execute(
                     connection,
                     "memory_embed",
                     **_key(memory),
@@ -259,6 +270,16 @@ class PostgresMemories:
                 )
                 for memory, embedding in sorted(vectors, key=lambda one: one[0].id)
             )
+
+    def tend_indexes(self, model: str) -> None:
+        """As `MemoryStore.tend_indexes`."""
+        with self._transaction() as connection:
+            counts = {row["key"]: row["count"] for row in select(connection, "memory_models")}
+        for key, count in counts.items():
+            name, _, dimension = key.rpartition("/")
+            if name == plain(model) and count >= INDEX_FROM:
+                self._vectors.index(key, int(dimension))
+        self._vectors.drop_others(counts)
 
     def close(self) -> None:
         """Close the connections, unless they are somebody else's."""
@@ -281,7 +302,7 @@ def _candidates(
     weights: Weights,
 ) -> list[Row]:
     if not query.text.strip():
-        return _rows(
+        return select(
             connection,
             "memory_best",
             **filters(query),
@@ -296,14 +317,14 @@ def _candidates(
         "candidates": CANDIDATES,
         "vector": list(compared.vector) if compared else None,
     }
-    statement = _statement("memory_candidates", _meaning(compared))
-    return _fetched(connection, statement, parameters)
+    statement = statement_of("memory_candidates", meaning_of(compared))
+    return fetch(connection, statement, parameters)
 
 
 def _store(connection: Connection, new: NewMemory, embedding: Embedding | None) -> None:
-    now = _first(connection, "select heartbit_now()")
+    now = value_of(connection, "select heartbit_now()")
     memory = new_memory(new, now)
-    put = _rows(
+    put = select(
         connection,
         "memory_put",
         **columns(memory),
@@ -319,13 +340,13 @@ def _store(connection: Connection, new: NewMemory, embedding: Embedding | None) 
 def _inside(connection: Connection, query: MemoryQuery, ids: Sequence[str]) -> list[Memory]:
     if not ids:
         return []
-    rows = _rows(connection, "memory_inside", **filters(query), ids=list(ids))
+    rows = select(connection, "memory_inside", **filters(query), ids=list(ids))
     return [memory_of(row) for row in rows]
 
 
 def _own(connection: Connection, namespace: Namespace, ids: Sequence[str]) -> list[Memory]:
     """Memories of a namespace, locked in the order of their ids."""
-    rows = _rows(connection, "memory_own", **place(namespace), ids=_plain(ids))
+    rows = select(connection, "memory_own", **place(namespace), ids=_plain(ids))
     return [memory_of(row) for row in rows]
 
 
@@ -334,16 +355,16 @@ def _delete(
 ) -> None:
     if not ids:
         return
-    for row in _rows(connection, "memory_linking", tenant_id=tenant_id, ids=list(ids)):
+    for row in select(connection, "memory_linking", tenant_id=tenant_id, ids=list(ids)):
         links = relinked(row["id"], row["related_ids"], set(ids), instead)
-        _run(
+        execute(
             connection,
             "memory_relink",
             tenant_id=tenant_id,
             id=row["id"],
             related_ids=list(links),
         )
-    _run(connection, "memory_delete", tenant_id=tenant_id, ids=list(ids))
+    execute(connection, "memory_delete", tenant_id=tenant_id, ids=list(ids))
 
 
 def _key(memory: Memory) -> dict[str, str]:
@@ -352,41 +373,3 @@ def _key(memory: Memory) -> dict[str, str]:
 
 def _plain(ids: Sequence[str]) -> list[str]:
     return [plain(each) for each in ids]
-
-
-def _meaning(embedding: Embedding | None) -> sql.Composable:
-    if embedding is None:
-        return sql.SQL(queries()["memory_no_meaning"])
-    return sql.SQL(queries()["memory_meaning"]).format(
-        type=sql.SQL(vector_type(len(embedding.vector))), model=sql.Literal(model_of(embedding))
-    )
-
-
-def _statement(name: str, meaning: sql.Composable | None = None) -> sql.Composed:
-    """A named query with the parts that several of them share."""
-    given = queries()
-    return sql.SQL(given[name]).format(
-        columns=sql.SQL(given["memory_columns"]),
-        filters=sql.SQL(given["memory_filters"]),
-        meaning=meaning or sql.SQL(""),
-    )
-
-
-def _rows(connection: Connection, name: str, **parameters: Any) -> list[Row]:
-    return _fetched(connection, _statement(name), parameters)
-
-
-def _fetched(
-    connection: Connection, statement: sql.Composed, parameters: Mapping[str, Any]
-) -> list[Row]:
-    with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(statement, parameters).fetchall()
-
-
-def _run(connection: Connection, name: str, **parameters: Any) -> int:
-    return connection.execute(_statement(name), parameters).rowcount
-
-
-def _first(connection: Connection, query: str) -> Any:
-    row = connection.execute(query.encode()).fetchone()
-    return row[0] if row else None

@@ -5,7 +5,9 @@ Vectors are kept as arrays of numbers, which need no extension, and compared as 
 
 from __future__ import annotations
 
+import hashlib
 import logging
+from collections.abc import Collection
 from contextlib import suppress
 
 import psycopg
@@ -20,10 +22,16 @@ GOES_ON = (0, 8)
 HALF_VECTORS_ABOVE = 2_000
 """Longer vectors can only be indexed with half the precision."""
 LONGEST_INDEXED = 4_000
+LONGEST_NAME = 63
+"""Bytes of a name in PostgreSQL; it cuts longer ones, and two models might share an index then."""
 SEARCHED = 200
 """How many neighbours an index looks at; more than are ever asked for."""
 
 _RELEASE = "select extversion from pg_extension where extname = 'vector'"
+_INDEXES = """
+select c.relname, i.indisvalid from pg_index i join pg_class c on c.oid = i.indexrelid
+ where i.indrelid = %s::regclass and starts_with(c.relname, %s)
+"""
 _INDEX = """
 create index concurrently if not exists {name} on {table} using hnsw
 ((embedding::{type}) {operators}) where embedding_model = {key}
@@ -56,8 +64,11 @@ class Vectors:
         """Index the vectors of a model, unless they are already, or are too long for it."""
         if not self.usable or dimension > LONGEST_INDEXED:
             return
+        name = self._name(key)
+        if self._indexes().get(name) is False:
+            self._drop(name)  # whoever made it did not come to its end
         statement = sql.SQL(_INDEX).format(
-            name=sql.Identifier(f"{self._table}_vector_{key}"[:63]),
+            name=sql.Identifier(name),
             table=sql.Identifier(self._table),
             type=sql.SQL(vector_type(dimension)),
             operators=sql.SQL(f"{vector_type(dimension).partition('(')[0]}_cosine_ops"),
@@ -66,11 +77,33 @@ class Vectors:
         with self._database.connection() as connection:
             connection.execute(statement)
 
+    def drop_others(self, keys: Collection[str]) -> None:
+        """Drop the indexes of all models but these."""
+        for name in self._indexes().keys() - {self._name(key) for key in keys}:
+            self._drop(name)
+
     def search_widely(self, connection: Connection) -> None:
         """For this transaction: an index gives as many neighbours as are asked for, or all."""
         connection.execute("select set_config('hnsw.ef_search', %s, true)", [str(SEARCHED)])
         if self._release is not None and self._release >= GOES_ON:
             connection.execute("select set_config('hnsw.iterative_scan', 'strict_order', true)")
+
+    def _name(self, key: str) -> str:
+        name = f"{self._table}_vector_{key}"
+        if len(name.encode()) <= LONGEST_NAME:
+            return name
+        return f"{self._table}_vector_{hashlib.sha256(key.encode()).hexdigest()[:32]}"
+
+    def _indexes(self) -> dict[str, bool]:
+        """The indexes over vectors, and whether each can be used."""
+        with self._database.connection() as connection:
+            found = connection.execute(_INDEXES, [self._table, f"{self._table}_vector_"])
+            return {str(name): bool(valid) for name, valid in found.fetchall()}
+
+    def _drop(self, name: str) -> None:
+        statement = sql.SQL("drop index concurrently if exists {}").format(sql.Identifier(name))
+        with self._database.connection() as connection:
+            connection.execute(statement)
 
     def _ask(self) -> tuple[int, ...]:
         with self._database.connection() as connection:

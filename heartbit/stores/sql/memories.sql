@@ -159,11 +159,23 @@ select coalesce(sum(importance), 0) as importance from own
  where memory_type = 'episodic' and created_at
        > coalesce((select max(created_at) from own where memory_type <> 'episodic'), '-infinity')
 
--- memory_not_embedded --
--- Memories that have no vector of a model.
-select {columns} from memories m
+-- memory_unembedded --
+-- How many memories have no vector of a model.
+select count(*) as count from memories m
  where m.embedding_model is null
     or left(m.embedding_model, length(%(model)s) + 1) <> %(model)s || '/'
+
+-- memory_models --
+-- How many vectors there are of each model and length.
+select embedding_model as key, count(*) as count from memories
+ where embedding_model is not null group by embedding_model
+
+-- memory_not_embedded --
+-- Memories after an id that have no vector of a model.
+select {columns} from memories m
+ where (m.embedding_model is null
+        or left(m.embedding_model, length(%(model)s) + 1) <> %(model)s || '/')
+   and m.id collate "C" > %(after)s
  order by m.id collate "C" limit %(limit)s
 
 -- memory_embed --
