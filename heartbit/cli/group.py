@@ -33,6 +33,7 @@ COMMANDS = {
     "chaos": "heartbit.cli.chaos:chaos",
     "memory": "heartbit.cli.memory:memory",
     "knowledge": "heartbit.cli.knowledge:knowledge",
+    "models": "heartbit.cli.models:models",
     "migrate": "heartbit.cli.migrate:migrate",
     "doctor": "heartbit.cli.doctor:doctor",
     "config": "heartbit.cli.configuration:config",

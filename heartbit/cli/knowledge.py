@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from heartbit.cli.bars import progress_bar
 from heartbit.cli.durable import json_flag, prepare, print_json
 from heartbit.cli.exits import FAILED
 from heartbit.cli.group import global_flags
@@ -154,7 +154,7 @@ def _indexed_here(config: Config, library: Library) -> None:
 def _indexed(config: Config, library: Library, *, by_workers: bool) -> Report:
     from heartbit.loop import background_loop
 
-    with _progress() as show:
+    with progress_bar("indexing") as show:
         if by_workers:
             from heartbit.indexing import index_by_workers
 
@@ -172,17 +172,3 @@ async def _found(library: Library, query: str, source: str | None, limit: int) -
     found = Knowledge(library.store, embedder=library.embedder)
     embedding = await found.ready(query)
     return found.search(query, source_filter=source, limit=limit, embedding=embedding)
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr, if that is a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda done, total: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("indexing", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

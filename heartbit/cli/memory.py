@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
 
+from heartbit.cli.bars import progress_bar
 from heartbit.cli.durable import json_flag, prepare, print_json
 from heartbit.cli.exits import FAILED
 from heartbit.cli.group import global_flags
@@ -30,7 +31,7 @@ def whose(command: F) -> F:
 
 @click.group()
 def memory() -> None:
-    """List, search, delete and move what agents remember in Postgres."""
+    """List, search, delete, move and embed what agents remember in Postgres."""
 
 
 @memory.command(name="list")
@@ -69,14 +70,13 @@ def recall(
 
     Without QUERY the most valuable memories are printed.
     """
-    import asyncio
-
     from heartbit.core.memory import MemoryQuery
+    from heartbit.loop import background_loop
 
     text = " ".join(query)
     asked = MemoryQuery(tenant_id=tenant, user_id=user, agent=agent, text=text, limit=limit)
     with _opened(ctx) as memories:
-        embedding = asyncio.run(memories.embedding(text, "query"))
+        embedding = background_loop().run(memories.embedding(text, "query"))
         for each in memories.store.recall(
             asked, embedding=embedding, weights=memories.weights, reinforce=False
         ):
@@ -140,6 +140,34 @@ def import_(ctx: click.Context, file: TextIO, as_json: bool) -> None:
         click.echo(f"imported {count} memories", err=True)
 
 
+@memory.command()
+@json_flag
+@global_flags
+@click.pass_context
+def embed(ctx: click.Context, as_json: bool) -> None:
+    """Give all memories a vector of the configured model that have none, of every tenant.
+
+    Workers do so by themselves. Exit code 1 if some were refused by the model.
+    """
+    from heartbit.engines.embedding import embed_missing
+    from heartbit.errors import ConfigError
+    from heartbit.loop import background_loop
+
+    with _opened(ctx) as memories, progress_bar("embedding") as show:
+        if memories.embedder is None:
+            raise ConfigError(
+                "There is no embedding model; set provider to openai or local in "
+                "[memory.embedding]."
+            )
+        embedding = embed_missing(memories.store, memories.embedder, on_progress=show)
+        found = background_loop().run(embedding)
+    if as_json:
+        print_json(found.as_json())
+    else:
+        click.echo(f"embedded {found.done} memories, {found.left} have no vector", err=True)
+    ctx.exit(FAILED if found.left else 0)
+
+
 @contextmanager
 def _opened(ctx: click.Context) -> Iterator[Memories]:
     """The configured memories, for one command.
@@ -149,13 +177,17 @@ def _opened(ctx: click.Context) -> Iterator[Memories]:
     """
     prepare(ctx)
     from heartbit.client import local_config
+    from heartbit.loop import background_loop
+    from heartbit.providers.http import HttpClient
     from heartbit.wiring import stored_memories
 
-    memories = stored_memories(local_config())
+    http = HttpClient()
+    memories = stored_memories(local_config(), http)
     try:
         yield memories
     finally:
         memories.store.close()
+        background_loop().run(http.aclose())
 
 
 def _show(memory: Memory, *, as_json: bool, score: float | None = None) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 import click
 
@@ -74,8 +74,9 @@ async def session(
         on_indexing=display.on_indexing,
     )
     try:
-        async with opened as orchestrator:
-            yield orchestrator
+        with _logged_warnings(display):
+            async with opened as orchestrator:
+                yield orchestrator
     finally:
         display.close()
 
@@ -127,3 +128,34 @@ def set_up_log(debug: bool) -> None:
         logging.getLogger("heartbit").setLevel(logging.DEBUG)
     else:
         logging.getLogger().addHandler(logging.NullHandler())
+
+
+@contextmanager
+def _logged_warnings(display: Display) -> Iterator[None]:
+    """Show what our own modules warn of in the log, which --debug shows anyhow."""
+    logger = logging.getLogger("heartbit")
+    if logger.isEnabledFor(logging.DEBUG):
+        yield
+        return
+    handler = _Warnings(asyncio.get_running_loop(), display)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+class _Warnings(logging.Handler):
+    """Tells each warning once. Threads log, too, but only the loop's writes to the terminal."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, display: Display) -> None:
+        super().__init__(logging.WARNING)
+        self._loop = loop
+        self._display = display
+        self._told: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if text not in self._told:
+            self._told.add(text)
+            self._loop.call_soon_threadsafe(self._display.warn, text)

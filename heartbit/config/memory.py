@@ -26,7 +26,8 @@ class EmbeddingTable(Table):
     dimension: Count | None = None
     """The length of vectors to ask openai for; the model's own when not given."""
     cache_dir: Text | None = None
-    """Where local models are kept, or the directory of one model."""
+    """Where local models are kept, or the directory of one model; `~/.cache/heartbit/models` when
+    not given."""
 
 
 class WeightsTable(Table):

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ BATCH_TEXTS = 64
 
 
 class LocalEmbedder:
-    """A model of fastembed's list, from `cache_dir` or from a directory with its files.
+    """A model of fastembed's list; `cache_dir` is where models are kept, or has the files of one.
 
     Raises:
         ConfigError: fastembed is not installed.
@@ -35,7 +37,7 @@ class LocalEmbedder:
                 "provider in [memory.embedding]."
             )
         self._model = model
-        self._directory = Path(cache_dir).expanduser() if cache_dir else None
+        self._directory = Path(cache_dir).expanduser() if cache_dir else default_directory()
         self._turn = asyncio.Lock()
 
     @property
@@ -59,6 +61,9 @@ class LocalEmbedder:
 
     @cached_property
     def _loaded(self) -> Any:
+        with suppress(ImportError):
+            # fastembed's own log, which tells what our error tells as well
+            importlib.import_module("loguru").logger.disable("fastembed")
         return self._load(local_files_only=True)
 
     def _vectors(self, texts: list[str], kind: TextKind) -> list[tuple[float, ...]]:
@@ -72,12 +77,12 @@ class LocalEmbedder:
     def _load(self, *, local_files_only: bool) -> Any:
         from fastembed import TextEmbedding
 
-        here = self._directory is not None and any(self._directory.glob("*.onnx"))
+        here = any(self._directory.glob("*.onnx"))
         options: dict[str, Any] = {"specific_model_path": str(self._directory)} if here else {}
         try:
             return TextEmbedding(
                 self._model,
-                cache_dir=str(self._directory) if self._directory else None,
+                cache_dir=str(self._directory),
                 local_files_only=local_files_only,
                 **options,
             )
@@ -94,3 +99,11 @@ class LocalEmbedder:
             )
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         return f"The embedding model {self._model} could not be fetched: {reason}"
+
+
+def default_directory() -> Path:
+    """Where models are kept: fastembed itself would take a directory that a restart may empty."""
+    if chosen := os.environ.get("FASTEMBED_CACHE_PATH"):
+        return Path(chosen)
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(cache).expanduser() / "heartbit" / "models"

@@ -10,6 +10,7 @@ import pytest
 from heartbit.stores.memories.postgres import PostgresMemories
 from tests.support.command_line import Done, heartbit
 from tests.support.memories import ME, new
+from tests.support.model_server import ModelServer, Raw, Recorded, json_answer
 
 WHOSE = ("--tenant", "t", "--user", "u")
 
@@ -96,3 +97,44 @@ def test_without_a_database_there_is_one_sentence(
     done = heartbit("memory", "list", "--config", str(file), cwd=tmp_path, env=env)
     assert 2 == done.code
     assert "end with the process" in done.err
+
+
+EMBEDDING = """
+[memory]
+type = "postgres"
+[memory.embedding]
+provider = "openai"
+base_url = "{url}"
+model = "hash"
+"""
+
+
+def embeddings(request: Recorded) -> Raw:
+    """A server of embeddings that refuses what is about invoices."""
+    texts = request.json["input"]
+    if any("Invoices" in text for text in texts):
+        return json_answer({"error": {"message": "No invoices.", "type": "bad"}}, 400)
+    data = [{"index": n, "embedding": [1.0, 0.5]} for n in range(len(texts))]
+    return Raw(body=json.dumps({"data": data}).encode())
+
+
+def test_embedding_gives_every_memory_a_vector_that_the_model_takes(
+    database: str, tmp_path: Path
+) -> None:
+    """What it refuses is counted, and named."""
+    with ModelServer(embeddings) as server:
+        (tmp_path / "heartbit.toml").write_text(EMBEDDING.format(url=server.url))
+        env = {"HEARTBIT_DATABASE_URL": database}
+        done = heartbit("memory", "embed", "--json", cwd=tmp_path, env=env)
+        assert (1, {"embedded": 1, "left": 1}) == (done.code, json.loads(done.out))
+        assert "Memory m2 cannot be embedded" in done.err
+        assert 0 == memory(database, "forget", *WHOSE, "--agent", "writer", "m2").code
+        done = heartbit("memory", "embed", cwd=tmp_path, env=env)
+    assert (0, "embedded 0 memories, 0 have no vector") == (done.code, done.notes[-1])
+
+
+def test_embedding_without_a_model_says_what_to_configure(database: str) -> None:
+    """Exit code 2."""
+    done = memory(database, "embed")
+    assert (2, "") == (done.code, done.out)
+    assert "set provider to openai or local" in done.err

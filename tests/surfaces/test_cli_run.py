@@ -227,7 +227,7 @@ def test_an_mcp_server_that_cannot_be_reached_is_a_warning_in_one_line(tmp_path:
 def test_a_warning_about_the_configuration_is_one_line(tmp_path: Path) -> None:
     """Settings of parts that are not built yet, for instance."""
     with ModelServer(["Fine."]) as server:
-        configure(tmp_path, server.url, more='[memory]\ntype = "in_memory"\n')
+        configure(tmp_path, server.url, more="[heartbeat]\ngoal = 'x'\n")
         done = heartbit("run", "Go on", cwd=tmp_path)
-    assert "warning: heartbit.toml: [memory] is not used yet" == done.notes[0]
+    assert "warning: heartbit.toml: [heartbeat] is not used yet" == done.notes[0]
     assert "Fine.\n" == done.out
