@@ -212,7 +212,7 @@ def is_scan(node: dict[str, Any]) -> bool:
 
 
 def test_every_query_is_asked_by_somebody() -> None:
-    sources = "".join(path.read_text() for path in STORES.glob("*.py"))
+    sources = "".join(path.read_text() for path in STORES.rglob("*.py"))
     assert [] == [name for name in queries() if f'"{name}"' not in sources]
 
 

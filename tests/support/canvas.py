@@ -162,6 +162,9 @@ def close(app: Celery) -> None:
     backend: Any = app.backend
     gc.collect()  # results say goodbye to the broker while it is there
     pools.reset()
+    everything: Any = _state
+    for other in list(everything._get_active_apps()):
+        other._after_fork()  # all apps share these pools: the next use is to make new ones
     if consumer := getattr(backend, "result_consumer", None):
         consumer.stop()
         consumer._pubsub = None  # a result that is forgotten later would connect again

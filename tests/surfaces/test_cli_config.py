@@ -23,10 +23,10 @@ def test_check_lists_every_problem_and_exits_2(tmp_path: Path) -> None:
 
 def test_check_says_which_file_is_right(tmp_path: Path) -> None:
     """Its warnings are one line each on stderr."""
-    path = configure(tmp_path, "http://127.0.0.1:9", more="[memory]\ntype = 'in_memory'\n")
+    path = configure(tmp_path, "http://127.0.0.1:9", more="[heartbeat]\ngoal = 'g'\n")
     done = heartbit("config", "check", "--config", str(path), cwd=Path("/"))
     assert (0, f"ok: {path}\n") == (done.code, done.out)
-    assert [f"warning: {path}: [memory] is not used yet"] == done.notes
+    assert [f"warning: {path}: [heartbeat] is not used yet"] == done.notes
 
 
 def test_check_without_a_file_says_so(tmp_path: Path) -> None:
