@@ -72,7 +72,7 @@ def fused(
     """One relevance from two rankings of ids, the second one's ranks times `weight`.
 
     The best of all has 1. Only ranks are looked at: similarities of one model say nothing about
-    those of another, and nothing in them tells a model that knows meanings from one that does not.
+    those of another, and do not show whether a model knows meanings; the weight has to say so.
     """
     scores: dict[str, float] = {}
     for counts, ranking in ((1.0, words), (weight, meaning)):
