@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-import redis
 
 from heartbit.core.events import ApprovalResolved, Decision, RunStarted
 from heartbit.engines.announcer import Announcer
