@@ -12,7 +12,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Any
@@ -23,7 +23,9 @@ from heartbit.chaos.saboteur import Fault, RunFiles, Spot
 from heartbit.chaos.stage import Notes, read_lines
 from heartbit.chaos.verdict import Seen, Strike
 from heartbit.client import only_waits
+from heartbit.core.memory import Memory
 from heartbit.errors import RunNotFound
+from heartbit.stores.memories.postgres import PostgresMemories
 from heartbit.stores.postgres import PostgresJournal
 from heartbit.stores.records import ENDED, RunRow
 
@@ -96,6 +98,7 @@ class Lane:
         self._prompt = prompt
         self._patience_seconds = patience_seconds
         self._journal = PostgresJournal(order.database, pool_size=1)
+        self._memories = PostgresMemories.at(order.database)
         self._worker: Child | None = None
         self._notes = Notes(order.directory)
 
@@ -108,13 +111,14 @@ class Lane:
             trouble = play.run(self._prompt, time.monotonic() + self._patience_seconds)
         finally:
             self._worker = play.leave()
-        return play.played(trouble)
+        return play.played(trouble, self._memories.export(user_id=play.run_id))
 
     def close(self) -> None:
         """Kill whoever is left."""
         if self._worker is not None:
             self._worker.end()
         self._journal.close()
+        self._memories.close()
 
 
 class _Play:
@@ -134,8 +138,8 @@ class _Play:
         self._journal = journal
         self._notes = notes
         self._case = case
-        self._run_id = str(uuid.uuid4())
-        self._files = RunFiles(order.directory, self._run_id)
+        self.run_id = str(uuid.uuid4())
+        self._files = RunFiles(order.directory, self.run_id)
         self._worker = worker
         self._caller: Child | None = None
         self._to_start = True
@@ -171,9 +175,11 @@ class _Play:
             self._caller.end(STOP_SECONDS)
         return self._worker
 
-    def played(self, trouble: str | None) -> Played:
+    def played(self, trouble: str | None, memories: Iterable[Memory]) -> Played:
         """Everything that was seen."""
-        record = read_record(self._journal, self._run_id) if trouble is None else EMPTY
+        record = EMPTY
+        if trouble is None:
+            record = read_record(self._journal, self.run_id, memories)
         return Played(
             case=self._case,
             seconds=time.monotonic() - self._began,
@@ -204,7 +210,7 @@ class _Play:
 
     def _tree(self) -> tuple[RunRow, ...]:
         try:
-            return self._journal.tree(self._run_id)
+            return self._journal.tree(self.run_id)
         except RunNotFound:
             return ()
 
@@ -225,9 +231,9 @@ class _Play:
             self._look_at_caller(self._caller)
         elif self._to_start:
             self._to_start = False
-            self._caller = Child(begin, self._order, self._run_id, prompt, self._case.start)
+            self._caller = Child(begin, self._order, self.run_id, prompt, self._case.start)
         elif self._asks():
-            self._caller = Child(approve, self._order, self._run_id)
+            self._caller = Child(approve, self._order, self.run_id)
 
     def _look_at_caller(self, caller: Child) -> None:
         code = caller.exit_code
@@ -261,7 +267,7 @@ class _Play:
         """What stands in the journal now that nobody works on the run."""
         if self._strike is None:
             rows = self._tree()
-            turns = read_record(self._journal, self._run_id).turns if rows else Counter[str]()
+            turns = read_record(self._journal, self.run_id).turns if rows else Counter[str]()
             asked = len(self._notes.requests()) - self._asked_before
             self._strike = Strike(turns=turns, asked=asked)
 

@@ -39,19 +39,24 @@ from heartbit.chaos.stage import Stage, StagedOrchestrator
 from heartbit.client import Client, RunHandle
 from heartbit.core.events import RunStarted
 from heartbit.engines.chaos import Boundaries, Edge, Places, watched_journal
+from heartbit.engines.chores import EMBED_MEMORIES, PRUNE_MEMORIES
 from heartbit.engines.ids import run_id_of_task
 from heartbit.engines.plan import RunPlace
 from heartbit.errors import RunStateError
 from heartbit.loop import background_loop
 from heartbit.outbox import RUN_AGENT, CeleryOutbox
 from heartbit.runtime import Runtime, load_config
+from heartbit.stores.memories.postgres import PostgresMemories
 from heartbit.stores.postgres import PostgresJournal
 from heartbit.stores.redis_client import quick_client
 from heartbit.tasks import run_agent
+from heartbit.tools.memory import Memories
 
 Start = Literal["message", "submit"]
 THREADS = 8
 OURS = "heartbit."
+# They belong to no run, and nobody knows when they come.
+CHORES = frozenset({PRUNE_MEMORIES, EMBED_MEMORIES})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,12 +93,15 @@ def work(order: Order) -> None:
 
 
 def begin(order: Order, run_id: str, prompt: str, start: Start) -> None:
-    """Start a run: by a message, or by writing it down first, as `heartbit submit` does."""
+    """Start a run: by a message, or by writing it down first, as `heartbit submit` does.
+
+    Each run is that of a user of its own, so that what it remembers is its own.
+    """
     made = _enter(order, "caller")
     if start == "message":
-        run_agent.apply_async((prompt,), task_id=run_id)
+        run_agent.apply_async((prompt,), {"user_id": run_id}, task_id=run_id)
     else:
-        place = RunPlace(run_id=run_id, root_run_id=run_id)
+        place = RunPlace(run_id=run_id, root_run_id=run_id, user_id=run_id)
         definition = order.stage.definition
         opening = RunStarted(prompt=prompt, definition=definition, blackboard=run_id)
         made.engine.open(place, opening, task_id=run_id)
@@ -144,10 +152,14 @@ def _runtime(order: Order, role: Role) -> Runtime:
     journal = PostgresJournal(order.database)
     boundaries = Boundaries(Places(journal), Saboteur(order.directory, role))
     _tell_of_messages(boundaries)
+    memories = None
+    if order.stage.remembers:
+        memories = Memories(store=PostgresMemories.at(order.database))
     return Runtime(
         journal=watched_journal(journal, boundaries),
         outbox=CeleryOutbox(),
-        orchestrator=StagedOrchestrator(order.stage, order.directory),
+        orchestrator=StagedOrchestrator(order.stage, order.directory, memories),
+        memories=memories,
         resources=AsyncExitStack(),
         loop=background_loop(),
         lease_seconds=order.lease_seconds,
@@ -159,7 +171,7 @@ def _runtime(order: Order, role: Role) -> Runtime:
 def _tell_of_messages(boundaries: Boundaries) -> None:
     def telling(edge: Edge) -> Callable[..., None]:
         def tell(sender: str, body: Any, headers: Any, **_: Any) -> None:
-            if sender.startswith(OURS):
+            if sender.startswith(OURS) and sender not in CHORES:
                 boundaries.tell(*_message(sender, body, headers), edge)
 
         return tell

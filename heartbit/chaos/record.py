@@ -7,9 +7,10 @@ late results, the wording of an outcome that nobody knows) is left out.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 from heartbit.chaos.stage import fingerprint
@@ -17,6 +18,7 @@ from heartbit.core.agent import as_json
 from heartbit.core.calls import OUTCOME_UNKNOWN
 from heartbit.core.commands import CallModel, CallTool, Summarise
 from heartbit.core.events import ContextSummarised, Event, ModelReplied, ToolReturned
+from heartbit.core.memory import Memory
 from heartbit.core.messages import Json
 from heartbit.core.run import Progress, follow, model_request
 from heartbit.core.summary import summary_request
@@ -25,13 +27,17 @@ from heartbit.stores.journal import Journal
 from heartbit.stores.records import RunRow
 
 MASKED = frozenset({"usage", "cost_usd", "definition", "sub_run_id", "blackboard"})
+MEMORY_ID = re.compile(r"\bm[0-9a-f]{12}\b")
 UNKNOWN = "the outcome of this call is unknown"
 Entry = tuple[str, str, str, str]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Record:
-    """A run tree: its journals by place, its blackboard, and what its root has come to."""
+    """A run tree: its journals by place, its blackboard, and what its root has come to.
+
+    `memories` are those that its agents have afterwards.
+    """
 
     status: str
     result: Json
@@ -40,10 +46,11 @@ class Record:
     turns: Counter[str]
     calls: Mapping[tuple[str, str], CallTool]
     returned: Mapping[tuple[str, str], ToolReturned]
+    memories: tuple[str, ...] = ()
 
 
-def read_record(journal: Journal, run_id: str) -> Record:
-    """The record of a run tree as it stands now."""
+def read_record(journal: Journal, run_id: str, memories: Iterable[Memory] = ()) -> Record:
+    """The record of a run tree as it stands now, with the memories of its user."""
     rows = journal.tree(run_id)
     root = next(row for row in rows if row.run_id == run_id)
     journals = [(row, journal.events(row.run_id)) for row in rows]
@@ -59,7 +66,22 @@ def read_record(journal: Journal, run_id: str) -> Record:
         turns=Counter(request for each in folded for request in each.turns),
         calls={key: call for each in folded for key, call in each.calls.items()},
         returned={key: event for each in folded for key, event in each.returned.items()},
+        memories=_remembered(list(memories)),
     )
+
+
+def _remembered(memories: Sequence[Memory]) -> tuple[str, ...]:
+    """All there is to memories but their times and their ids, which are made of the user's."""
+    contents = {each.id: each.content for each in memories}
+    return tuple(sorted(json.dumps(_timeless(each, contents)) for each in memories))
+
+
+def _timeless(memory: Memory, contents: Mapping[str, str]) -> Json:
+    links = sorted(contents.get(each, "?") for each in memory.related_ids)
+    times = {"id", "created_at", "last_accessed", "strength", "namespace", "source_ids"}
+    kept = {f.name: getattr(memory, f.name) for f in fields(memory) if f.name not in times}
+    own = {"agent": memory.namespace.agent, "sources": len(memory.source_ids)}
+    return {**kept, **own, "related_ids": links}
 
 
 @dataclass(kw_only=True, slots=True)
@@ -109,7 +131,7 @@ def _masked(event: Event, names: Mapping[str, str]) -> str:
     text = json.dumps(_without(as_json(event)), sort_keys=True)
     for run_id, name in names.items():
         text = text.replace(run_id, name)
-    return text
+    return MEMORY_ID.sub("m*", text)
 
 
 def _without(value: Any) -> Any:

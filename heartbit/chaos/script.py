@@ -19,7 +19,14 @@ from heartbit.providers.scripted import Reply, call
 MOST_TOOLS = 3
 KEY_CHARACTERS = 60
 WRITE = "builtin:blackboard_write"
-TELLING = frozenset({"builtin:blackboard_read", "builtin:blackboard_list"})
+TELLING = frozenset(
+    {
+        "builtin:blackboard_read",
+        "builtin:blackboard_list",
+        "memory:memory_recall",
+        "memory:shared_memory_read",
+    }
+)
 # The more harm a second call does, the sooner its tool is chosen.
 EFFECTS: tuple[Effect, ...] = ("at_most_once", "idempotent", "transactional", "pure")
 

@@ -2,7 +2,8 @@
 
 The agents keep everything that the rules look at: prompts, limits, permissions, schemas, effects.
 A model is replaced by a script, and a tool by a stub that notes its calls, unless it only touches
-heartbit's own tables. No key is needed, nothing is paid, and no tool of the user's ever runs.
+heartbit's own tables: blackboards and memories are real. No key is needed, nothing is paid, and no
+tool of the user's ever runs.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from heartbit.core.agent import AgentDefinition, as_json
 from heartbit.core.events import RunRouted
 from heartbit.core.messages import Completion, Json
 from heartbit.core.request import ModelRequest
-from heartbit.core.tools import ToolOutput, ToolSpec
+from heartbit.core.tools import MEMORY_REFS, ToolOutput, ToolSpec
 from heartbit.errors import ConfigError
 from heartbit.orchestrator import Orchestrator, Resolved
 from heartbit.providers.base import Listener
@@ -31,6 +32,7 @@ from heartbit.providers.scripted import ScriptedProvider
 from heartbit.tools.base import BoundTool, Tool, ToolContext
 from heartbit.tools.blackboard import BLACKBOARD_TOOLS
 from heartbit.tools.imports import load_attribute
+from heartbit.tools.memory import Memories, memory_tools
 from heartbit.wiring import DEMO_SCRIPT, open_orchestrator
 
 # Long enough that calls which are begun together are under way together.
@@ -53,6 +55,11 @@ class Stage:
     def agents(self) -> tuple[AgentDefinition, ...]:
         """All agents that may run."""
         return (self.definition, *self.definition.delegates)
+
+    @property
+    def remembers(self) -> bool:
+        """Whether any of the agents has memories."""
+        return any(agent.memory is not None for agent in self.agents)
 
     @property
     def tools(self) -> Iterator[ToolSpec]:
@@ -91,7 +98,7 @@ def _with_stubs(definition: AgentDefinition) -> AgentDefinition:
 
 def _stubbed(spec: ToolSpec) -> ToolSpec:
     """The same for the rules; what is in doubt is told to the model, for there is no human."""
-    if spec.ref in REAL:
+    if spec.ref in REAL or spec.ref.startswith(MEMORY_REFS):
         return spec
     return replace(spec, ref=f"chaos:{spec.ref}", on_doubt="tell_model")
 
@@ -99,8 +106,9 @@ def _stubbed(spec: ToolSpec) -> ToolSpec:
 class StagedOrchestrator(Orchestrator):
     """What a runtime asks of an orchestrator, answered for a stage."""
 
-    def __init__(self, stage: Stage, directory: Path) -> None:
+    def __init__(self, stage: Stage, directory: Path, memories: Memories | None = None) -> None:
         self._stage = stage
+        self._real = REAL | {t.spec.ref: t for t in (memory_tools(memories) if memories else ())}
         self._notes = Notes(directory)
         reply: Any = load_attribute(stage.script) if stage.script else script_for(stage.definition)
         super().__init__(provider=NotingProvider(ScriptedProvider(reply), self._notes.request))
@@ -108,7 +116,7 @@ class StagedOrchestrator(Orchestrator):
     async def resolve(self, agent: str | None = None) -> Resolved:
         """The definition of the stage, whoever is asked for."""
         why = RunRouted(decision="single_agent", selected_agent="", reason="It is on stage.")
-        tools = {spec.ref: self._tool(spec) for spec in self._stage.tools} | REAL
+        tools = {spec.ref: self._tool(spec) for spec in self._stage.tools} | self._real
         return Resolved(definition=self._stage.definition, routed=why, tools=tools)
 
     def _tool(self, spec: ToolSpec) -> Tool:

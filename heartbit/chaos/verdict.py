@@ -54,7 +54,7 @@ def _result(record: Record, undisturbed: Record) -> Iterator[str]:
 
 
 def _journal(record: Record, undisturbed: Record) -> Iterator[str]:
-    """The same events, but for calls whose outcome is unknown, and the same blackboard."""
+    """The same events, but for calls whose outcome is unknown; the same blackboard and memories."""
     unknown = {entry[:3] for entry in record.entries if entry[3] == UNKNOWN}
     got, expected = _known(record, unknown), _known(undisturbed, unknown)
     for name, events in (("missing", expected - got), ("too many", got - expected)):
@@ -62,6 +62,8 @@ def _journal(record: Record, undisturbed: Record) -> Iterator[str]:
             yield f"{name}: {kind} {step} of {place}"
     if record.board != undisturbed.board:
         yield f"the blackboard has {record.board}, not {undisturbed.board}"
+    if record.memories != undisturbed.memories:
+        yield f"the memories are {record.memories}, not {undisturbed.memories}"
 
 
 def _known(record: Record, unknown: set[tuple[str, str, str]]) -> Counter[Entry]:

@@ -1,7 +1,8 @@
 """The agents of the chaos tests: what their model says, decided from each request alone.
 
 They do everything that has a boundary: sub-agents at the same time, tools at the same time, a call
-that a human is asked about, a blackboard, and a conversation that is summarised.
+that a human is asked about, a blackboard, memories that are put together at the end, and a
+conversation that is summarised.
 """
 
 from __future__ import annotations
@@ -39,11 +40,28 @@ TASKS = [
 ]
 TURNS: dict[str, Sequence[Sequence[ToolCall]]] = {
     "clerk": [
-        [call("look", what="at the bill"), call("pay", what="the bill")],
-        [call("book", what="the payment")],
-        [call("blackboard_write", key="paid", value="the bill")],
+        [
+            call("look", what="at the bill"),
+            call("pay", what="the bill"),
+            call("memory_store", content="The bill came in May.", keywords=["bill"]),
+            call("memory_store", content="The cash desk is downstairs."),
+        ],
+        [
+            call("book", what="the payment"),
+            call("memory_store", content="The bill is paid.", keywords=["bill"], importance=9),
+        ],
+        [
+            call("blackboard_write", key="paid", value="the bill"),
+            call("memory_recall", query="desk"),
+        ],
     ],
-    "scout": [[call("look", what="left"), call("pay", what="the fare")]],
+    "scout": [
+        [
+            call("look", what="left"),
+            call("pay", what="the fare"),
+            call("memory_store", content="There is a lake on the left."),
+        ]
+    ],
 }
 
 
@@ -51,7 +69,7 @@ def reply(request: ModelRequest) -> Reply:
     """The next turn of whoever asks; nothing depends on what a tool gave."""
     names = {tool.name for tool in request.tools}
     if not names:
-        return "So far they paid."
+        return "A bill." if "condense" in request.system else "So far they paid."
     said = sum(message.role == "assistant" for message in request.messages)
     if DELEGATE in names:
         return "All is done." if said else call(DELEGATE, tasks=TASKS)
