@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from heartbit.agent import Agent, Limits, check_response_schema, define, settled_limits
 from heartbit.core.agent import AgentDefinition, DispatchMode, MemoryPolicy, PermissionRule
@@ -21,7 +21,6 @@ from heartbit.core.owner import NOBODY, Owner
 from heartbit.core.result import RunOutput
 from heartbit.core.routing import ORCHESTRATOR, Routing, RoutingMode, route
 from heartbit.core.tools import ToolSpec
-from heartbit.engines.memories import pruned
 from heartbit.engines.standalone import Approver, OnEvent, OnText, StandaloneRun, World
 from heartbit.errors import ConfigError, run_error
 from heartbit.providers.base import Provider
@@ -29,10 +28,12 @@ from heartbit.stores.tool_database import ToolDatabase
 from heartbit.toolbox import CeleryTasks, find_tools, put_in
 from heartbit.tools.base import Tool
 from heartbit.tools.blackboard import BLACKBOARD_TOOLS
-from heartbit.tools.knowledge import Searchable, knowledge_tool
 from heartbit.tools.mcp import McpConnections
-from heartbit.tools.memory import Memories, memory_tools
 from heartbit.tools.registry import CELERY_TASK, DURABLE_ONLY, ToolOptions
+
+if TYPE_CHECKING:
+    from heartbit.tools.knowledge import Searchable
+    from heartbit.tools.memory import Memories
 
 _logger = logging.getLogger("heartbit")
 
@@ -114,8 +115,8 @@ class Orchestrator:
         self._database = ToolDatabase(database_url) if database_url else None
         self._memories = memories
         self._common_tools = (
-            *(memory_tools(memories) if memories else ()),
-            *([knowledge_tool(knowledge)] if knowledge else ()),
+            *(_memory_tools(memories) if memories else ()),
+            *(_knowledge_tools(knowledge) if knowledge else ()),
         )
         self._on_text = on_text
         self._on_event = on_event
@@ -179,6 +180,8 @@ class Orchestrator:
             )
             yield run
             if self._memories is not None and run.succeeded:
+                from heartbit.engines.memories import pruned
+
                 await pruned(self._memories.store)
 
     async def resolve(self, agent: str | None = None) -> Resolved:
@@ -330,6 +333,18 @@ class Orchestrator:
             tables=self._database.tables if self._database else None,
             memories=self._memories,
         )
+
+
+def _memory_tools(memories: Memories) -> Sequence[Tool]:
+    from heartbit.tools.memory import memory_tools  # most runs have none, and start sooner
+
+    return memory_tools(memories)
+
+
+def _knowledge_tools(knowledge: Searchable) -> Sequence[Tool]:
+    from heartbit.tools.knowledge import knowledge_tool
+
+    return [knowledge_tool(knowledge)]
 
 
 def as_prompt(value: Any) -> str:

@@ -22,7 +22,6 @@ from heartbit.config.memory import EmbeddingTable, MemoryTable
 from heartbit.config.provider import ProviderTable
 from heartbit.core.agent import ContextStrategy, PermissionRule, SessionPrune
 from heartbit.core.cascade import Gate
-from heartbit.core.memory import Weights
 from heartbit.core.pricing import Price
 from heartbit.core.retry import RetryPolicy
 from heartbit.engines.standalone import Approver, OnEvent, OnText
@@ -30,20 +29,20 @@ from heartbit.errors import ConfigError
 from heartbit.orchestrator import Orchestrator
 from heartbit.providers.base import Provider
 from heartbit.providers.cascade import CascadingProvider
-from heartbit.providers.embedder import Embedder
 from heartbit.providers.http import HttpClient, Timeouts
 from heartbit.providers.priced import PricedProvider
 from heartbit.providers.retry import RetryingProvider
-from heartbit.stores.memories.base import MemoryStore
 from heartbit.toolbox import CeleryTasks
 from heartbit.tools.imports import load_attribute
-from heartbit.tools.knowledge import Searchable
 from heartbit.tools.mcp import McpServer
-from heartbit.tools.memory import Memories
 from heartbit.tools.registry import ToolOptions
 
 if TYPE_CHECKING:
     from heartbit.library import Library
+    from heartbit.providers.embedder import Embedder
+    from heartbit.stores.memories.base import MemoryStore
+    from heartbit.tools.knowledge import Searchable
+    from heartbit.tools.memory import Memories
 
 DEMO_SCRIPT = "heartbit.demo.script:reply"
 
@@ -193,6 +192,9 @@ def build_memories(table: MemoryTable, url: str | None, http: HttpClient) -> Mem
     Raises:
         ConfigError: the embedding model cannot be had.
     """
+    from heartbit.core.memory import Weights
+    from heartbit.tools.memory import Memories
+
     store: MemoryStore
     if url is None:
         from heartbit.stores.memories.in_memory import InMemoryMemories

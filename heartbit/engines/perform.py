@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from heartbit.core.commands import (
     AskApproval,
@@ -41,13 +41,14 @@ from heartbit.core.state import RunState
 from heartbit.core.stream import RunIdentity
 from heartbit.core.summary import summary_request
 from heartbit.core.tools import ToolOutput, ToolSpec
-from heartbit.engines.memories import consolidate, flush
 from heartbit.engines.problems import describe, spent
 from heartbit.errors import ToolError, ToolTimedOut
 from heartbit.providers.base import Listener, Provider
 from heartbit.stores.base import Blackboard
 from heartbit.tools.base import ProbingTool, Tool, ToolContext, TransactionalTool
-from heartbit.tools.memory import Memories
+
+if TYPE_CHECKING:
+    from heartbit.tools.memory import Memories
 
 T = TypeVar("T")
 Transactions = Callable[[float | None], AbstractAsyncContextManager[Any]]
@@ -95,6 +96,8 @@ async def perform(command: Command, state: RunState, outside: Outside) -> Event 
         case Summarise():
             return await _summarise(command, state, outside)
         case Consolidate():
+            from heartbit.engines.memories import consolidate  # most runs have no memories
+
             return await consolidate(command, state, outside)
         case RefuseCall() | AskApproval() | Finish():
             return settle(command, state)
@@ -288,6 +291,8 @@ async def _summarise(command: Summarise, state: RunState, outside: Outside) -> E
     text = completion.message.text.strip()
     problem = _NO_SUMMARY.get(completion.stop_reason) or ("" if text else "the summary was empty")
     if not problem:
+        from heartbit.engines.memories import flush
+
         await flush(command, state, outside)
     return ContextSummarised(
         step=command.step,

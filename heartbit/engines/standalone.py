@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from heartbit.core.calls import blackboard_writes
 from heartbit.core.commands import AskApproval, Command, Finish, RefuseCall, StartSubRun
@@ -49,7 +49,9 @@ from heartbit.engines.transactions import Tables, committed
 from heartbit.providers.base import Listener, Provider
 from heartbit.stores.in_memory import InMemoryBlackboards
 from heartbit.tools.base import Tool
-from heartbit.tools.memory import Memories
+
+if TYPE_CHECKING:
+    from heartbit.tools.memory import Memories
 
 OnEvent = Callable[[Json], None]
 OnText = Callable[[str], None]
