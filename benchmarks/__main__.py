@@ -9,12 +9,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from benchmarks import durable, report, startup, turns, waiting
+from benchmarks import durable, memory, report, startup, turns, waiting
 from benchmarks.report import Found
 
 PARTS: dict[str, Callable[[], list[Found]]] = {
     "turns": turns.measure,
     "waiting": waiting.measure,
+    "memory": memory.measure,
     "startup": startup.measure,
     "durable": durable.measure,
 }

@@ -192,6 +192,18 @@ ROWS = {
         goal=150,
     ),
     "waiting_wall": Row(what="until all 1,000 are done", figure="{:.1f} s", compared="{:.1f} s"),
+    "recall_postgres": Row(
+        what="recall from 10,000 memories in PostgreSQL, accesses counted (beside it: not counted)",
+        figure="{:.1f} ms",
+        compared="{:.1f} ms",
+        goal=20,
+    ),
+    "recall_in_memory": Row(
+        what="recall from 10,000 memories in this process (beside it: not counted)",
+        figure="{:.1f} ms",
+        compared="{:.1f} ms",
+        goal=60,
+    ),
     "help": Row(
         what="CPU of `heartbit --help` (beside it: an empty Python program)",
         figure="{:.0f} ms",

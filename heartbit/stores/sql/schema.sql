@@ -766,10 +766,10 @@ create table memories (
     embedding real[],
     embedding_model text,
     primary key (tenant_id, id)
-);
+) with (fillfactor = 75);
 create index memories_namespace on memories (tenant_id, user_id, agent);
-create index memories_terms on memories using gin (terms);
-create index memories_related on memories using gin (related_ids);
+create index memories_terms on memories using gin (terms) with (fastupdate = off);
+create index memories_related on memories using gin (related_ids) with (fastupdate = off);
 
 -- Documents by collection and source: a path or an address, which is what a citation names. recipe
 -- says how the text was taken out and cut, content_hash what it was taken out of: a document whose
