@@ -32,9 +32,12 @@ if TYPE_CHECKING:
     from heartbit.providers.openai import OpenAIProvider, OpenRouterProvider
     from heartbit.providers.retry import RetryingProvider
     from heartbit.providers.scripted import ScriptedProvider
+    from heartbit.stores.memories.in_memory import InMemoryMemories
+    from heartbit.stores.memories.postgres import PostgresMemories
     from heartbit.tools.base import ToolContext
     from heartbit.tools.function import tool
     from heartbit.tools.mcp import McpServer
+    from heartbit.tools.memory import Memories
 
 __version__ = "0.1.0"
 
@@ -46,14 +49,17 @@ __all__ = [
     "ContextStrategy",
     "Decision",
     "HeartbitError",
+    "InMemoryMemories",
     "JournalError",
     "Limits",
     "McpServer",
+    "Memories",
     "OpenAIProvider",
     "OpenRouterProvider",
     "Orchestrator",
     "PendingApproval",
     "PermissionRule",
+    "PostgresMemories",
     "ProviderError",
     "RetryPolicy",
     "RetryingProvider",
@@ -97,9 +103,12 @@ _HOMES = {
     "heartbit.providers.openai": ("OpenAIProvider", "OpenRouterProvider"),
     "heartbit.providers.retry": ("RetryingProvider",),
     "heartbit.providers.scripted": ("ScriptedProvider",),
+    "heartbit.stores.memories.in_memory": ("InMemoryMemories",),
+    "heartbit.stores.memories.postgres": ("PostgresMemories",),
     "heartbit.tools.base": ("ToolContext",),
     "heartbit.tools.function": ("tool",),
     "heartbit.tools.mcp": ("McpServer",),
+    "heartbit.tools.memory": ("Memories",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
