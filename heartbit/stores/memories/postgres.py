@@ -54,7 +54,7 @@ from heartbit.stores.memories.vectors import Vectors
 PAGE = 500
 CONNECTIONS = 2
 INDEX_FROM = 1_000
-"""With fewer vectors than that of a model, all of them are compared in less than a millisecond."""
+"""With fewer vectors than that of a model, all of them are compared in a few milliseconds."""
 
 
 class PostgresMemories:
