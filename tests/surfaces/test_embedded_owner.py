@@ -15,9 +15,10 @@ import pytest
 import redis
 
 from heartbit.embedded import EmbeddedPostgres, EmbeddedValkey
-from heartbit.embedded.account import may_execute
+from heartbit.embedded.account import may_execute, run_as
 from heartbit.errors import ConfigError
 from tests.support.embedded_owner import is_gone, owning
+from tests.support.repository import ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -147,6 +148,8 @@ def test_an_ordinary_user_runs_both_servers_as_himself(server_directory: Path) -
         reachable = [one for one in pythons if may_execute("nobody", one)]
         if not reachable:
             pytest.skip("no Python that nobody may execute: apt install python3")
+        if run_as("nobody", ["ls", str(ROOT)]).returncode:
+            pytest.skip(f"nobody may not read {ROOT}: chmod a+x it and what it is in")
         os.chown(server_directory, nobody.pw_uid, nobody.pw_gid)
         path = os.pathsep.join(site.getsitepackages())
         options = {
