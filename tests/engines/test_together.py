@@ -29,8 +29,11 @@ def outcome(step: str) -> Outcome:
     return Outcome(event=returned(step, "done"), step=step, attempt=1)
 
 
-def test_outcomes_that_come_together_are_appended_at_once_and_one_thread_goes_on() -> None:
+def test_outcomes_that_come_together_are_appended_at_once_and_one_thread_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Exactly one of the threads gets the plan."""
+    monkeypatch.setattr("heartbit.engines.together.SECONDS", 30)  # however slow the machine is
     batches: list[Sequence[Outcome]] = []
 
     def append(outcomes: Sequence[Outcome]) -> Plan:

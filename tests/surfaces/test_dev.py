@@ -131,8 +131,8 @@ def test_dev_runs_beat_and_flower_too(folder: Path) -> None:
         flower = dev.running["flower_url"]
         assert f"flower      {flower}  (log: " in dev.said
         run_id = until(lambda: succeeded(folder, dev))
-        listed = until(lambda: tasks(flower, "heartbit.llm_turn"))
-        assert run_id in {each["root_id"] for each in listed}
+        listed = until(lambda: tasks(flower, "heartbit.llm_turn", run_id))
+        assert [run_id] == [each["root_id"] for each in listed]
         assert [] == [each.name for each in folder.iterdir() if "celerybeat" in each.name]
 
 
@@ -143,10 +143,11 @@ def succeeded(folder: Path, dev: Dev) -> str | None:
     return next((row["run_id"] for row in rows if row["status"] == "succeeded"), None)
 
 
-def tasks(flower: str, name: str) -> list[dict[str, Any]]:
-    """What Flower knows of the tasks of a name."""
+def tasks(flower: str, name: str, root_id: str) -> list[dict[str, Any]]:
+    """What Flower knows of the tasks of a name below a root."""
     with urllib.request.urlopen(f"{flower}/api/tasks", timeout=SECONDS) as answer:
-        return [each for each in json.load(answer).values() if each["name"] == name]
+        found = json.load(answer).values()
+    return [each for each in found if (each["name"], each["root_id"]) == (name, root_id)]
 
 
 @pytest.mark.slow

@@ -46,12 +46,16 @@ def test_calls_at_the_same_time_have_a_thread_each() -> None:
 
 def test_a_call_that_hangs_keeps_its_thread_and_nobody_elses() -> None:
     """It is given up; later calls are done by others."""
-    release = threading.Event()
+    begun, release = threading.Semaphore(0), threading.Event()
+
+    def hang() -> None:
+        begun.release()
+        release.wait()
 
     async def main() -> set[threading.Thread]:
         for _ in range(3):
-            hanging = asyncio.ensure_future(in_thread(release.wait, "hanging"))
-            await asyncio.sleep(0)
+            hanging = asyncio.ensure_future(in_thread(hang, "hanging"))
+            await asyncio.to_thread(begun.acquire)
             hanging.cancel()
         return {await in_thread(here, "tool") for _ in range(5)}
 
