@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
@@ -19,11 +19,17 @@ from tests.support.fleet import Fleet, prompt
 from tests.support.shared_postgres import SCHEMA
 
 
-def restart(server: EmbeddedServer, fleet: Fleet, how: signal.Signals) -> None:
+def restart(
+    server: EmbeddedServer,
+    fleet: Fleet,
+    how: signal.Signals,
+    meanwhile: Callable[[], object] = lambda: None,
+) -> None:
     """End a server without any good-bye to its clients, and start it at the same address."""
     assert server.pid is not None
     os.kill(server.pid, how)
     fleet.until(lambda: not server.is_alive(), "the server has ended")
+    meanwhile()
     server.stop()
     server.start()
 
@@ -58,7 +64,12 @@ def test_an_immediate_stop_of_the_database_loses_nothing(
     run_id = calls_under_way(fleet, own_postgres.url)
     others = fleet.send(*(prompt(f"o{n}", [f"pay o{n}"], [f"look o{n}"]) for n in range(5)))
     fleet.until(lambda: fleet.begun("pay")["o0"], "another run has begun")
-    restart(own_postgres, fleet, signal.SIGQUIT)
+    restart(
+        own_postgres,
+        fleet,
+        signal.SIGQUIT,
+        lambda: fleet.until(fleet.complaints, "somebody says that the database is away"),
+    )
     fleet.open("go")
     assert "pay-a look-b book-c" == fleet.result_of(run_id)
     for n, other in enumerate(others):
