@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import CancelledError
@@ -131,8 +133,11 @@ def test_a_process_has_one_loop_and_a_new_one_after_it_was_stopped() -> None:
 
 def test_importing_starts_no_thread() -> None:
     """Threads do not survive a fork, and importing comes before it."""
-    names = [thread.name for thread in threading.enumerate()]
-    assert "heartbit-loop" not in names
+    code = (
+        "import threading, heartbit, heartbit.loop, heartbit.tasks; print(threading.active_count())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "1\n" == done.stdout
 
 
 def test_a_forked_child_has_a_loop_of_its_own() -> None:
