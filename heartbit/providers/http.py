@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 MAX_EVENT_BYTES = 64 * 2**20
 MAX_ERROR_BYTES = 64 * 2**10
 
-# A pool's cost per call grows with its open connections, so the calls are spread over several.
-CALLS_PER_POOL = 32
-MAX_POOLS = 16
+# For every call a pool looks at each of its idle connections, so the calls are spread over many.
+CALLS_PER_POOL = 4
+MAX_POOLS = 128
 LIMITS = httpx2.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=30)
 
 # After its final event a stream is read to its end, so that the connection can be used again; a

@@ -89,7 +89,10 @@ class Database:
         """
         idle = max(seconds or 0, TOOL_IDLE_SECONDS)
         with self._transaction("tools", idle, seconds) as connection:
-            yield ToolTables(connection)
+            try:
+                yield ToolTables(connection)
+            finally:
+                as_it_was(connection)
 
     def transaction(self) -> AbstractContextManager[Connection]:
         """A connection inside a transaction that ends by itself if its process is frozen in it.
@@ -147,7 +150,6 @@ class Database:
             timeout=WAIT_SECONDS,
             reconnect_timeout=ASK_SECONDS,
             num_workers=1,
-            reset=as_it_was,
         )
 
     def _take(self, pool: Pool) -> Connection:

@@ -124,7 +124,7 @@ _Batch = dict[str, list[_Event | _Spoken]]
 
 
 class _Buffer:
-    """What is to be sent, by stream. Text waits for the next tick; what is urgent does not."""
+    """What is to be sent, by stream, at the next tick; what is urgent does not wait for it."""
 
     def __init__(self, batch_seconds: float) -> None:
         self._batch_seconds = batch_seconds
@@ -138,10 +138,12 @@ class _Buffer:
         with self._changed:
             if self._closed:
                 return
+            is_first = not self._waiting
             self._waiting.setdefault(root, []).extend(items)
             if urgent:
                 self._urgent.add(root)
-            self._changed.notify()
+            if urgent or is_first:
+                self._changed.notify()
 
     def add(self, spoken: _Spoken, text: str) -> bool:
         """Add to an entry, unless it is sent already."""
@@ -204,7 +206,7 @@ class StreamWriter:
     def publish_events(self, root_run_id: str, entries: Sequence[Json]) -> None:
         """Publish the `event_entry` of what has been committed; twice or late does no harm."""
         if entries:
-            self.put(root_run_id, [_Event(entry=entry) for entry in entries], urgent=True)
+            self.put(root_run_id, [_Event(entry=entry) for entry in entries], urgent=False)
 
     def listener(self, identity: RunIdentity, step: str, attempt: int) -> StreamListener:
         """Hears a reply for the readers of the run; of a later attempt they are told so."""
