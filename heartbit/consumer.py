@@ -8,16 +8,22 @@ would end the worker: it is no error of a connection, and only those are expecte
 
 kombu also makes a client of Redis for every command, a few of them for each message, and nothing
 about a client is cheap but its use. The channels of a worker keep theirs.
+
+A run's task ends with `Ignore`, for its result comes later. Celery would describe that as it does
+an error, twice, down to the columns of each line: milliseconds for what nobody reads.
 """
 
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
 from collections.abc import Callable
 from typing import Any
 
-from celery.exceptions import CPendingDeprecationWarning
+from billiard.einfo import ExceptionInfo
+from celery.app import trace
+from celery.exceptions import CPendingDeprecationWarning, Ignore
 from celery.worker.consumer import Consumer as CeleryConsumer
 from kombu.transport import redis
 
@@ -39,11 +45,22 @@ class Channel(redis.Channel):
         return self._kept
 
 
+def described(exc_info: Any = None, internal: bool = False) -> ExceptionInfo:
+    """What Celery says of an exception: no traceback if that is how a task ends well."""
+    kind, exception, _ = exc_info or sys.exc_info()
+    if not isinstance(exception, Ignore):
+        return ExceptionInfo(exc_info, internal)
+    info = ExceptionInfo.__new__(ExceptionInfo)
+    vars(info).update(type=kind, exception=exception, tb=None, traceback="", internal=internal)
+    return info
+
+
 class Consumer(CeleryConsumer):
     """Tries to connect again whatever happens while a lost connection is let go of."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         redis.Transport.Channel = Channel
+        setattr(trace, "ExceptionInfo", described)  # noqa: B010 - its stubs know no such name
         # Nobody elects anything here, and each outage would fill the log with gossip's traceback.
         super().__init__(*args, **options | {"without_gossip": True})
         # Said at every loss of a connection; the setting that it is about was chosen.

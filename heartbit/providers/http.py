@@ -34,8 +34,7 @@ if TYPE_CHECKING:
 MAX_EVENT_BYTES = 64 * 2**20
 MAX_ERROR_BYTES = 64 * 2**10
 
-# For every call a pool looks at each of its idle connections, so the calls are spread over many.
-CALLS_PER_POOL = 4
+# For every call a pool looks at each of its idle connections, so each call has a pool to itself.
 MAX_POOLS = 128
 LIMITS = httpx2.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=30)
 
@@ -189,7 +188,7 @@ class _Pools:
 
     def least_busy(self) -> _Pool:
         pool = min(self._pools, key=_in_flight)
-        if pool.in_flight >= CALLS_PER_POOL and len(self._pools) < MAX_POOLS:
+        if pool.in_flight and len(self._pools) < MAX_POOLS:
             pool = _Pool()
             self._pools.append(pool)
         return pool

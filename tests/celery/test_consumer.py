@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import pytest
+from billiard.einfo import ExceptionInfo
+from celery.exceptions import Ignore
 from kombu import Connection
 
-from heartbit.consumer import Consumer
+from heartbit.consumer import Consumer, described
 
 
 @pytest.fixture
@@ -61,3 +64,26 @@ def test_a_connection_that_cannot_be_let_go_of_is_one_line_in_the_log(
     consumer.on_connection_error_after_connected(ConnectionError("refused"))
     assert any("the sweep finds what they were about" in r.getMessage() for r in caplog.records)
     assert None is consumer.connection
+
+
+def raised(error: Exception) -> tuple[type[Exception], Exception, Any]:
+    """What is known of an exception that a task ended with."""
+    try:
+        raise error
+    except type(error):
+        return type(error), error, error.__traceback__
+
+
+def test_a_task_that_ends_with_ignore_is_described_without_a_traceback() -> None:
+    """And the description travels from a child process as Celery's own does."""
+    told = pickle.loads(pickle.dumps(described(raised(Ignore("later")), internal=True)))
+    assert isinstance(told, ExceptionInfo)
+    assert (Ignore, None, "", True) == (told.type, told.tb, told.traceback, told.internal)
+    assert "Ignore('later')" == repr(told.exception)
+
+
+def test_every_other_exception_is_described_by_celery() -> None:
+    """With its traceback."""
+    told = described(raised(ValueError("wrong")))
+    assert "ValueError: wrong" in told.traceback
+    assert "in raised" in told.traceback
