@@ -85,5 +85,5 @@ def test_a_task_that_ends_with_ignore_is_described_without_a_traceback() -> None
 def test_every_other_exception_is_described_by_celery() -> None:
     """With its traceback."""
     told = described(raised(ValueError("wrong")))
-    assert "ValueError: wrong" in told.traceback
-    assert "in raised" in told.traceback
+    assert "in raised" in str(told.traceback)
+    assert "ValueError: wrong" in str(told.traceback)

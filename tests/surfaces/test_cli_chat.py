@@ -6,8 +6,13 @@ import json
 import signal
 from pathlib import Path
 
+import pytest
+
 from tests.support.command_line import Terminal, configure, heartbit, send, start
 from tests.support.model_server import Call, Gate, ModelServer, Raw, Reply
+
+# Every one of these starts programs.
+pytestmark = pytest.mark.slow
 
 PROMPT = ">"  # the blank behind it is a movement of the cursor
 

@@ -16,6 +16,9 @@ from tests.support.model_server import Call, Gate, ModelServer, Raw, Reply
 from tests.support.model_wires import stream_events
 from tests.support.repository import ROOT
 
+# Every one of these starts programs.
+pytestmark = pytest.mark.slow
+
 HEADERS = {"content-type": "text/event-stream"}
 HANGING = Raw(ending="hang")
 

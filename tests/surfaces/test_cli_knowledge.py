@@ -11,6 +11,9 @@ import pytest
 from tests.support.command_line import Done, Terminal, configure, heartbit, modules_after
 from tests.support.model_server import Call, ModelServer, Reply
 
+# Every one of these starts programs.
+pytestmark = pytest.mark.slow
+
 CONFIG = """
 [[agents]]
 name = "reader"

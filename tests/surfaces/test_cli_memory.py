@@ -12,6 +12,9 @@ from tests.support.command_line import Done, heartbit
 from tests.support.memories import ME, new
 from tests.support.model_server import ModelServer, Raw, Recorded, json_answer
 
+# Every one of these starts programs.
+pytestmark = pytest.mark.slow
+
 WHOSE = ("--tenant", "t", "--user", "u")
 
 

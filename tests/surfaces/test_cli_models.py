@@ -9,6 +9,9 @@ import pytest
 
 from tests.support.command_line import Done, heartbit
 
+# Every one of these starts programs.
+pytestmark = pytest.mark.slow
+
 # Speaks as fastembed does: it raises for a model that it does not know, or may not download.
 FASTEMBED = """
 import pathlib

@@ -12,6 +12,9 @@ from tests.support.marks import slow
 from tests.support.model_server import Call, Gate, ModelServer, Raw, Recorded, Reply
 from tests.support.model_wires import stream_events
 
+# Every one of these starts programs.
+pytestmark = pytest.mark.slow
+
 ASKED = "a[l]l? "
 REMOVE = Call(name="bash", arguments={"command": "rm note.txt"})
 

@@ -12,6 +12,9 @@ from tests.support.durable_agents import CONFIG, addresses
 from tests.support.marks import slow
 from tests.support.services import DatabaseMaker
 
+# Every one of these starts programs.
+pytestmark = pytest.mark.slow
+
 NOWHERE = "redis://127.0.0.1:1/0"
 UNKNOWN = "00000000-0000-0000-0000-000000000000"
 VERBS = ("status", "result", "cancel", "approve", "deny", "replay", "watch")

@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict
 
 from heartbit.core.tools import ToolOutput
 from heartbit.errors import ConfigError, ToolError
+from heartbit.tools import threads
 from heartbit.tools.base import Tool, ToolContext
 from heartbit.tools.function import FunctionTool, tool
 
@@ -259,7 +260,10 @@ def test_a_blocking_tool_that_is_given_up_keeps_neither_the_loop_nor_other_tools
         release.set()
 
 
-def test_the_late_end_of_a_tool_that_was_given_up_disturbs_nobody() -> None:
+def test_the_late_end_of_a_tool_that_was_given_up_disturbs_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(threads, "IDLE_SECONDS", 0)  # its thread ends with the call
     started, release = threading.Event(), threading.Event()
 
     @tool
