@@ -115,7 +115,8 @@ def host_app(broker: str, backend: str | None = None, **settings: Any) -> Celery
     app = Celery("host", broker=broker, backend=backend or broker, set_as_current=False)
     app.conf.update(
         broker_connection_retry_on_startup=True,
-        broker_transport_options={"max_connections": 100},
+        # A worker that ends waits for the answer to its last question, a second by default.
+        broker_transport_options={"max_connections": 100, "polling_interval": 0.2},
         result_backend_thread_safe=True,
         worker_prefetch_multiplier=1,
         redis_socket_timeout=None,
