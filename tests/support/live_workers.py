@@ -56,10 +56,10 @@ steps = "{steps}"
 
 
 def streaming(request: Recorded, text: str = "Once upon a time") -> Raw:
-    """A reply that has begun and does not end, until the client leaves."""
+    """A reply whose text has begun and does not end, until the client leaves."""
     events = stream_events(request.wire, Reply(text=text), number=request.number, model="m")
     headers = {"content-type": "text/event-stream"}
-    return Raw(headers=headers, chunks=tuple(events[:3]), ending="hang")
+    return Raw(headers=headers, chunks=tuple(events[:4]), ending="hang")
 
 
 class LiveWorkers:
