@@ -156,9 +156,15 @@ def _recall(call: _Call) -> str:
 
 
 def _update(call: _Call) -> str:
-    id_ = call.arguments["id"]
+    given = call.arguments
+    id_ = given["id"]
     if not call.store.update(
-        call.namespace, id_, call.arguments["content"], embedding=call.embedding
+        call.namespace,
+        id_,
+        given["content"],
+        keywords=given.get("keywords", ()),
+        summary=given.get("summary"),
+        embedding=call.embedding,
     ):
         raise ToolError(_unknown(id_))
     return f"Updated memory {id_}."

@@ -93,8 +93,9 @@ MEMORY_SPECS: Mapping[str, ToolSpec] = {
         ),
         _spec(
             "memory_update",
-            "Change what one of your memories says.",
-            {"id": _text("The memory's id."), "content": _text("What it says from now on.")},
+            "Change what one of your memories says. Its old keywords and summary are dropped.",
+            {"id": _text("The memory's id."), "content": _text("What it says from now on.")}
+            | {name: _DETAILS[name] for name in ("keywords", "summary")},
             "id",
             "content",
         ),

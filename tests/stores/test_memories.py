@@ -296,15 +296,19 @@ def test_what_is_linked_to_a_match_is_recalled_with_it_inside_the_filters(
 
 
 def test_an_update_changes_what_a_memory_is_found_by(store: MemoryStore) -> None:
-    """Its words, its keywords if they are given, and its vector."""
-    store.store(new("a", "queue", keywords=("old",)), vector_of("queue"))
+    """Its words, keywords, summary and vector: nothing that was said before finds it."""
+    before = new("a", "queue", keywords=("old",), summary="A broker.", importance=9)
+    store.store(before, vector_of("queue"))
     assert store.update(ME, "a", "lease", embedding=vector_of("lease"))
-    assert [] == store.recall(query("queue"))
-    assert ["a"] == ids(store.recall(query("old")))
+    for word in ("queue", "old", "broker"):
+        assert [] == store.recall(query(word))
     assert ["a"] == ids(store.recall(query("nothing"), embedding=vector_of("lease")))
-    assert store.update(ME, "a", "turn", keywords=["new"])
-    assert [] == store.recall(query("old"))
+    assert store.update(ME, "a", "turn", keywords=["new"], summary="A retry.")
+    for word in ("turn", "new", "retry"):
+        assert ["a"] == ids(store.recall(query(word)))
     assert [] == store.recall(query("nothing"), embedding=vector_of("lease"))
+    [got] = store.get(ME, ["a"])
+    assert (("new",), "A retry.", 9) == (got.keywords, got.summary, got.importance)
     assert not store.update(ME, "unknown", "x")
 
 

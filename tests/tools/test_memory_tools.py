@@ -83,6 +83,18 @@ def test_a_fact_whose_memory_says_something_else_by_now_gets_another_id() -> Non
     assert 2 == len(agents.told("memory_recall", query="prefers").splitlines())
 
 
+def test_an_updated_memory_is_no_longer_found_by_what_it_said_before() -> None:
+    """Neither by its old words nor by keywords and a summary that were made of them."""
+    agents = Agents()
+    lyon = {"keywords": ["lyon", "parcels"], "summary": "Parcels go to Lyon."}
+    id_ = agents.stored("The office is in Lyon.", **lyon)
+    agents.told("memory_update", id=id_, content="The office moved to Berlin.")
+    assert "No memories found." == agents.told("memory_recall", query="lyon parcels")
+    agents.told("memory_update", id=id_, content="It is there.", keywords=["berlin"], summary="Ok.")
+    for word in ("berlin", "ok"):
+        assert id_ in agents.told("memory_recall", query=word)
+
+
 def test_memories_with_keywords_in_common_are_linked_and_looking_them_up_strengthens_none() -> None:
     """Storing is no recall: nobody's access count changes."""
     agents = Agents()

@@ -99,10 +99,14 @@ class MemoryStore(Protocol):
         id_: str,
         content: str,
         *,
-        keywords: Sequence[str] | None = None,
+        keywords: Sequence[str] = (),
+        summary: str | None = None,
         embedding: Embedding | None = None,
     ) -> bool:
-        """Change what a memory says, with its terms and its vector; false if there is none."""
+        """Change what a memory says, and all it is found by; false if there is none.
+
+        Keywords, a summary and a vector that are not given were those of the old content: they go.
+        """
 
     def forget(self, namespace: Namespace, id_: str) -> bool:
         """Delete a memory and all links to it; false if there is none."""

@@ -33,6 +33,11 @@ def new_memory(new: NewMemory, now: datetime) -> Memory:
     )
 
 
+def updated(memory: Memory, content: str, keywords: Sequence[str], summary: str | None) -> Memory:
+    """A memory that says something else; what was made of the old content goes with it."""
+    return replace(memory, content=content, keywords=tuple(keywords), summary=summary)
+
+
 def consolidated(memory: NewMemory, sources: Sequence[Memory]) -> NewMemory:
     """A memory that takes the place of others: it has their links and is as secret as any."""
     own = {each.id for each in sources} | {memory.id}

@@ -29,7 +29,7 @@ from heartbit.core.ranking import Corpus, bm25, cosine, relevance
 from heartbit.core.terms import terms
 from heartbit.errors import MemoryStoreError
 from heartbit.stores.memories.base import NewMemory
-from heartbit.stores.memories.entries import consolidated, indexed, new_memory, relinked
+from heartbit.stores.memories.entries import consolidated, indexed, new_memory, relinked, updated
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,15 +131,15 @@ class InMemoryMemories:
         id_: str,
         content: str,
         *,
-        keywords: Sequence[str] | None = None,
+        keywords: Sequence[str] = (),
+        summary: str | None = None,
         embedding: Embedding | None = None,
     ) -> bool:
         """As `MemoryStore.update`."""
         with self._lock:
             if (old := self._find(namespace, id_)) is None:
                 return False
-            words = old.memory.keywords if keywords is None else tuple(keywords)
-            self._put(replace(old.memory, content=content, keywords=words), embedding)
+            self._put(updated(old.memory, content, keywords, summary), embedding)
         return True
 
     def forget(self, namespace: Namespace, id_: str) -> bool:

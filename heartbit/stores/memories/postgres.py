@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any, Self
 
 from heartbit.core.memory import (
@@ -28,7 +27,7 @@ from heartbit.core.terms import terms
 from heartbit.errors import MemoryStoreError
 from heartbit.stores.database import Connection, Database
 from heartbit.stores.memories.base import NewMemory
-from heartbit.stores.memories.entries import consolidated, new_memory, relinked
+from heartbit.stores.memories.entries import consolidated, new_memory, relinked, updated
 from heartbit.stores.memories.rows import (
     columns,
     entry_of,
@@ -150,14 +149,14 @@ class PostgresMemories:
         id_: str,
         content: str,
         *,
-        keywords: Sequence[str] | None = None,
+        keywords: Sequence[str] = (),
+        summary: str | None = None,
         embedding: Embedding | None = None,
     ) -> bool:
         """As `MemoryStore.update`."""
         with self._transaction() as connection:
             for old in _own(connection, namespace, [id_]):
-                words = old.keywords if keywords is None else tuple(keywords)
-                changed = replace(old, content=content, keywords=words)
+                changed = updated(old, content, keywords, summary)
                 execute(
                     connection,
                     "memory_change",
