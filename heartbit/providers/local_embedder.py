@@ -77,7 +77,7 @@ class LocalEmbedder:
     def _load(self, *, local_files_only: bool) -> Any:
         from fastembed import TextEmbedding
 
-        here = any(self._directory.glob("*.onnx"))
+        here = self._has_files()
         options: dict[str, Any] = {"specific_model_path": str(self._directory)} if here else {}
         try:
             return TextEmbedding(
@@ -89,15 +89,21 @@ class LocalEmbedder:
         except Exception as error:
             raise ConfigError(self._why_not(error, local_files_only)) from error
 
+    def _has_files(self) -> bool:
+        """Whether the directory is that of one model, laid out in either way that hubs do."""
+        return any(any(self._directory.glob(each)) for each in ("*.onnx", "onnx/*.onnx"))
+
     def _why_not(self, error: Exception, local_files_only: bool) -> str:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         if "not supported" in str(error):
             return f"fastembed has no model {self._model!r}; see [memory.embedding] model."
+        if self._has_files():
+            return f"The embedding model in {self._directory} cannot be used: {reason}"
         if local_files_only:
             return (
                 f"The embedding model {self._model} is not on this machine; fetch it with "
                 f"`heartbit models pull {self._model}`."
             )
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         return f"The embedding model {self._model} could not be fetched: {reason}"
 
 
