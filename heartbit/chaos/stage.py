@@ -17,8 +17,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from heartbit.apps import celery_tool
 from heartbit.chaos.script import script_for
-from heartbit.config import Config
+from heartbit.config import Config, load
+from heartbit.config.environment import CONFIG_FILE, PROVIDER_KEYS
+from heartbit.config.fields import SecretUrl
+from heartbit.config.memory import EmbeddingTable
+from heartbit.config.models import DatabaseTable
 from heartbit.config.provider import ProviderTable
 from heartbit.core.agent import AgentDefinition, as_json
 from heartbit.core.events import RunRouted
@@ -37,6 +42,10 @@ from heartbit.wiring import DEMO_SCRIPT, open_orchestrator
 
 # Long enough that calls which are begun together are under way together.
 SECONDS_PER_CALL = 0.02
+NOWHERE = "postgresql://nobody@127.0.0.1:1/nothing"
+NO_BROKER = "redis://127.0.0.1:1/0"
+NO_KEY = "no key"
+UNSET = {"DATABASE_URL": NOWHERE} | dict.fromkeys(PROVIDER_KEYS.values(), NO_KEY)
 REAL = {tool.spec.ref: tool for tool in BLACKBOARD_TOOLS}
 
 
@@ -67,6 +76,23 @@ class Stage:
         return (spec for agent in self.agents for spec in agent.tools)
 
 
+def read_config(path: Path) -> Config:
+    """The configuration of a file, for this process and whatever it imports.
+
+    From now on it sees no server of the person's, and misses no key: what `$DATABASE_URL` and the
+    keys' variables do not say need not be said.
+
+    Raises:
+        ConfigError: the file is not valid.
+    """
+    os.environ[CONFIG_FILE] = str(path)
+    os.environ["HEARTBIT_DATABASE_URL"] = NOWHERE
+    os.environ["CELERY_BROKER_URL"] = os.environ["CELERY_RESULT_BACKEND"] = NO_BROKER
+    for variable, instead in UNSET.items():
+        os.environ.setdefault(variable, instead)
+    return load(path, os.environ).config
+
+
 def build_stage(config: Config, *, agent: str | None = None, script: str | None = None) -> Stage:
     """The stage for what a configuration describes; MCP servers are asked for their tools.
 
@@ -75,19 +101,25 @@ def build_stage(config: Config, *, agent: str | None = None, script: str | None 
     """
     if script is not None and not callable(load_attribute(script)):
         raise ConfigError(f"{script} is no function of a request.")
-    definition = asyncio.run(_resolved(_without_models(config), agent))
+    definition = asyncio.run(_resolved(_without_services(config), agent))
     return Stage(definition=_with_stubs(definition), script=script)
 
 
 async def _resolved(config: Config, agent: str | None) -> AgentDefinition:
-    async with open_orchestrator(config) as orchestrator:
+    async with open_orchestrator(config, celery_tasks=celery_tool) as orchestrator:
         return (await orchestrator.resolve(agent)).definition
 
 
-def _without_models(config: Config) -> Config:
+def _without_services(config: Config) -> Config:
+    """The same without models, and with a database that nobody connects to."""
     nobody = ProviderTable.model_construct(name="scripted", model=DEMO_SCRIPT)
     agents = tuple(each.model_copy(update={"provider": None}) for each in config.agents)
-    return config.model_copy(update={"provider": nobody, "agents": agents, "pricing": {}})
+    nowhere = DatabaseTable(url=SecretUrl(NOWHERE))
+    instead = {"provider": nobody, "agents": agents, "pricing": {}, "database": nowhere}
+    if config.memory is not None:
+        here = {"type": "in_memory", "embedding": EmbeddingTable()}
+        instead["memory"] = config.memory.model_copy(update=here)
+    return config.model_copy(update=instead)
 
 
 def _with_stubs(definition: AgentDefinition) -> AgentDefinition:
@@ -171,7 +203,8 @@ class Notes:
 
 def fingerprint(request: ModelRequest) -> str:
     """What tells one request from another."""
-    text = json.dumps(as_json(request), sort_keys=True)
+    asked = replace(request, tried=None)  # that is about how it is asked
+    text = json.dumps(as_json(asked), sort_keys=True)
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -76,10 +75,9 @@ def chaos(
     """
     prepare(ctx)
     from heartbit.chaos.servers import open_servers
-    from heartbit.chaos.stage import build_stage
-    from heartbit.config import load
+    from heartbit.chaos.stage import build_stage, read_config
 
-    config = load(config_file, os.environ).config
+    config = read_config(config_file)
     stage = build_stage(config, agent=agent, script=script)
     _introduce(stage)
     with open_servers() as servers:

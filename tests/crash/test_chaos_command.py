@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from tests.support.command_line import heartbit, start
+from tests.support.repository import ROOT
 
 CONFIG = """
 [provider]
@@ -61,6 +63,51 @@ def test_it_disturbs_ones_own_agents_and_touches_nothing_of_theirs(folder: Path)
     assert "solo: before append 1/tool/0" in boundaries
     assert "stubs in place of: touch (at_most_once)" in err.decode().splitlines()
     assert not (folder / "touched").exists()
+
+
+HEADER = ["fault", "boundary", "seconds", "result", "journal", "tools", "turns", "late"]
+ROW = re.compile(
+    r"(kill|freeze) +(\w+(?: \(caller\))?: (?:before|after) \S.*?) +\d+\.\d(?: +(?:ok|\?)){5}"
+)
+LAST = re.compile(r"(\d+) boundaries, (\d+) faults, (\d+) without harm")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("example", "stubs"),
+    [
+        ("celery_tools", "lookup_invoice (pure), remind (at_most_once)"),
+        (
+            "effects",
+            "book_room (transactional), pay (idempotent), price (pure), send_letter (at_most_once)",
+        ),
+    ],
+)
+def test_the_table_of_an_example_has_a_row_for_each_fault(example: str, stubs: str) -> None:
+    """As docs/how-to/chaos.md shows it: a header, a row for each fault, and how many there were."""
+    folder = ROOT / "examples" / example
+    with start("chaos", "heartbit.toml", "Do what there is to do", cwd=folder) as command:
+        out, err = command.communicate(timeout=110)
+    assert 0 == command.returncode, out.decode() + err.decode()
+    assert f"stubs in place of: {stubs}" in err.decode().splitlines()
+    header, *rows, last = out.decode().splitlines()
+    assert HEADER == header.split()
+    found = [ROW.fullmatch(row) for row in rows]
+    assert [] == [row for row, match in zip(rows, found, strict=True) if match is None]
+    boundaries = {match[2] for match in found if match}
+    counts = LAST.fullmatch(last)
+    assert counts
+    assert (len(boundaries), len(rows), len(rows)) == tuple(map(int, counts.groups()))
+    assert len(boundaries) >= 40
+
+
+def test_the_page_shows_what_the_command_prints() -> None:
+    """The same header, rows of the same form, and a last line."""
+    page = (ROOT / "docs/how-to/chaos.md").read_text()
+    header, *rows, last = page.partition("\nfault ")[2].partition("```")[0].splitlines()
+    assert HEADER == ["fault", *header.split()]
+    assert all(ROW.fullmatch(row) for row in rows if row != "...")
+    assert LAST.fullmatch(last)
 
 
 def test_a_script_that_is_none_is_told_before_anything_is_started(folder: Path) -> None:
