@@ -51,6 +51,7 @@ SPEC = ToolSpec(
     },
     ref=f"builtin:{NAME}",
     effect="transactional",
+    inline=True,
 )
 
 

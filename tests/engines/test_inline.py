@@ -6,13 +6,21 @@ from dataclasses import replace
 
 import heartbit
 from heartbit.core.events import ToolReturned
+from heartbit.knowledge.base import Knowledge
 from heartbit.providers.scripted import call
+from heartbit.stores.knowledge.postgres import PostgresKnowledge
+from heartbit.stores.memories.postgres import PostgresMemories
 from heartbit.tools.base import Tool
 from heartbit.tools.blackboard import BLACKBOARD_TOOLS
 from heartbit.tools.builtin import BUILTIN
+from heartbit.tools.knowledge import SPEC as KNOWLEDGE_SPEC
+from heartbit.tools.knowledge import knowledge_tool
+from heartbit.tools.memory import Memories, memory_tools
+from heartbit.tools.memory_specs import MEMORY_SPECS
 from heartbit.tools.registry import with_spec
 from tests.support.bench import RUN, SOLO, Bench, Died, calling
 from tests.support.journals import spec
+from tests.support.knowledge import document
 from tests.support.workshop import Workshop, workshop
 
 READ, WRITE, LIST = BLACKBOARD_TOOLS
@@ -45,6 +53,30 @@ def test_blackboard_calls_have_no_messages_of_their_own(postgres: str) -> None:
         assert (1, 1) == shop.journal.board_read(shop.run_id, "a")
         shop.deliver_all()
         assert "succeeded" == shop.engine.output(shop.run_id).status
+
+
+def test_memory_calls_have_no_messages_of_their_own(postgres: str) -> None:
+    """What is remembered is there with the turn that says so."""
+    memories = Memories(store=PostgresMemories.at(postgres))
+    calls = [call("memory_store", content="Late acks."), call("memory_recall", query="acks")]
+    with workshop(postgres, memory_tools(memories), *calls, memories=memories) as shop:
+        shop.deliver()
+        assert ["2/model"] == steps(shop)
+        assert 2 == returned(shop)
+        assert ["Late acks."] == [each.content for each in memories.store.export()]
+    memories.store.close()
+
+
+def test_a_search_for_documents_has_no_message_of_its_own(postgres: str) -> None:
+    """Indexing has: a search only reads what is there."""
+    store = PostgresKnowledge.at(postgres)
+    store.replace_documents([document("docs/acks.md", "Late acks.")])
+    tool = knowledge_tool(Knowledge(store))
+    with workshop(postgres, [tool], call("knowledge_search", query="acks")) as shop:
+        shop.deliver()
+        assert ["2/model"] == steps(shop)
+        assert "docs/acks.md" in shop.result().content
+    store.close()
 
 
 def test_the_todo_list_of_a_run_is_there_whoever_does_its_next_turn(postgres: str) -> None:
@@ -94,7 +126,9 @@ def test_an_inline_call_whose_worker_dies_is_sent_by_the_sweep() -> None:
 
 def test_the_tools_of_our_own_stores_are_inline_and_no_others() -> None:
     """A tool that reads a file must not run where models are called."""
-    ours = {tool.spec.name for tool in (*BLACKBOARD_TOOLS, *BUILTIN.values()) if tool.spec.inline}
+    specs = [tool.spec for tool in (*BLACKBOARD_TOOLS, *BUILTIN.values())]
+    specs += [*MEMORY_SPECS.values(), KNOWLEDGE_SPEC]
     boards = {"blackboard_read", "blackboard_write", "blackboard_list"}
-    assert boards | {"todowrite", "todoread"} == ours
+    stores = {"todowrite", "todoread", "knowledge_search", *MEMORY_SPECS}
+    assert boards | stores == {spec.name for spec in specs if spec.inline}
     assert not look.spec.inline
