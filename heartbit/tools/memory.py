@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from heartbit.core.consolidation import LINK_OVERLAP, merged, overlap
@@ -20,6 +20,7 @@ from heartbit.core.memory import (
     Namespace,
     Recalled,
     Weights,
+    highest,
     memory_id,
 )
 from heartbit.core.messages import Json
@@ -35,6 +36,9 @@ SHOWN_CHARACTERS = 1_000
 RELATED = 20
 SHARED_LEVEL = "internal"
 SHARED = "shared"
+_ONE = ("category", "summary", "importance", "confidentiality")
+_SEVERAL = ("tags", "keywords")
+_STAYS = (*_ONE, *_SEVERAL, "memory_type", "related_ids", "source_ids")
 
 _logger = logging.getLogger("heartbit.memories")
 
@@ -147,8 +151,7 @@ def memory_tools(memories: Memories) -> tuple[Tool, ...]:
 
 
 def _store(call: _Call) -> str:
-    id_ = _put(call, _new(call, tags=tuple(call.arguments.get("tags", ()))))
-    return f"Stored memory {id_}.{_hint(call)}"
+    return f"Stored memory {_put(call)}.{_hint(call)}"
 
 
 def _recall(call: _Call) -> str:
@@ -204,36 +207,45 @@ def _shared_read(call: _Call) -> str:
 
 def _shared_write(call: _Call) -> str:
     tags = merged([[SHARED], call.arguments.get("tags", ())])
-    return f"Stored memory {_put(call, _new(call, tags=tags))} for all agents."
+    return f"Stored memory {_put(call, tags=tags)} for all agents."
 
 
 def _new(call: _Call, **fields: object) -> NewMemory:
+    """What is remembered already keeps what is not said anew, and is never less confidential."""
     given = call.arguments
     content = given["content"]
     if not content.strip():
         raise ToolError("There is nothing to remember: content is empty.")
-    names = ("category", "summary", "importance", "confidentiality")
-    values = {name: given[name] for name in names if given.get(name) is not None}
-    values |= {"keywords": tuple(given.get("keywords", ())), **fields}
-    id_ = _free_id(call, content)
+    values = {name: given[name] for name in _ONE if given.get(name) is not None}
+    values |= {name: tuple(given[name]) for name in _SEVERAL if given.get(name) is not None}
+    values |= fields
+    id_, old = _place(call, content)
+    if old is not None:
+        values = {name: getattr(old, name) for name in _STAYS} | values
+        levels = [old.confidentiality, values.get("confidentiality", old.confidentiality)]
+        values["confidentiality"] = highest(levels)
     return NewMemory(id=id_, namespace=call.namespace, content=content, **values)
 
 
-def _free_id(call: _Call, content: str) -> str:
-    """An id made of what is remembered, so that the same fact twice is one memory."""
+def _place(call: _Call, content: str) -> tuple[str, Memory | None]:
+    """An id made of what is remembered, so that the same fact twice is one memory: and that one."""
     number = 0
     while True:
         id_ = memory_id(call.namespace, content, str(number))
         found = call.store.get(call.namespace, [id_])
         if not found or found[0].content == content:
-            return id_
+            return id_, found[0] if found else None
         number += 1
 
 
-def _put(call: _Call, new: NewMemory) -> str:
-    call.store.store(new, call.embedding)
-    for each in _related(call, new):
-        call.store.link(call.namespace, new.id, each.id)
+def _put(call: _Call, **fields: object) -> str:
+    """Store and link a memory; of two calls at the same time the second one sees the first."""
+    with call.store.in_turn(call.namespace) as store:
+        alone = replace(call, store=store)
+        new = _new(alone, **fields)
+        store.store(new, call.embedding)
+        for each in sorted(related.id for related in _related(alone, new)):
+            store.link(call.namespace, new.id, each)
     return new.id
 
 

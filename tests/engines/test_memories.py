@@ -23,7 +23,7 @@ from heartbit.stores.memories.base import MemoryStore
 from heartbit.stores.memories.in_memory import InMemoryMemories
 from heartbit.stores.memories.postgres import PostgresMemories
 from heartbit.testing import HashEmbedder
-from heartbit.tools.memory import Memories
+from heartbit.tools.memory import Memories, memory_tools
 from tests.support.memories import new
 from tests.support.parity import make_tool
 from tests.support.workshop import Workshop, execute, workshop
@@ -255,6 +255,24 @@ def test_what_tools_gave_is_kept_with_the_summary_or_not_at_all(
         [kept] = store.export()
         assert kept.content.startswith(LONG[:40])
         assert "internal" == kept.confidentiality
+
+
+@pytest.mark.parametrize("batch_seconds", [None, 30.0], ids=["each", "batched"])
+def test_memories_of_one_turn_are_linked_to_each_other(
+    postgres: str, batch_seconds: float | None
+) -> None:
+    """Calls side by side, each in a transaction of its own, store one after the other."""
+    store = PostgresMemories.at(postgres)
+    memories = Memories(store=store)
+    calls = [call("memory_store", content=f"Fact {n}.", keywords=["customer"]) for n in range(4)]
+    options: Any = {"batch_seconds": batch_seconds, "memories": memories}
+    with workshop(postgres, memory_tools(memories), *calls, **options) as shop:
+        shop.deliver_all()
+    found = list(store.export(agent="solo"))
+    store.close()
+    assert 4 == len(found)
+    for each in found:
+        assert {other.id for other in found} - {each.id} == set(each.related_ids)
 
 
 def test_what_is_remembered_already_is_left_as_it_is(

@@ -25,6 +25,7 @@ from heartbit.stores.memories.postgres import PostgresMemories
 from tests.support.memories import ME, many, new, vector_of
 
 ANYTHING = "\0 \ud800 \U0001f40d é % _ ' {x}"
+WHOSE = {"tenant_id": ME.tenant_id, "user_id": ME.user_id}
 OTHERS = [
     replace(ME, agent="write"),
     replace(ME, agent="writer:x"),
@@ -148,6 +149,27 @@ def test_a_line_that_is_no_memory_is_named_with_its_reason(line: str, why: str) 
     """A person can mend the file."""
     with pytest.raises(MemoryStoreError, match=re.escape(why)):
         [*from_lines(["", line])]
+
+
+def test_those_who_wait_for_their_turn_see_what_was_stored_before(store: MemoryStore) -> None:
+    """The second one reads after the first one's transaction, however early it asks."""
+    seen: list[list[str]] = []
+    asked = threading.Event()
+
+    def second() -> None:
+        asked.set()
+        with store.in_turn(ME) as mine:
+            seen.append([each.id for each in mine.get(ME, ["a"])])
+
+    thread = threading.Thread(target=second)
+    with store.in_turn(ME) as mine:
+        mine.store(new("a"))
+        thread.start()
+        assert asked.wait(30)
+        thread.join(0.2)  # it may not come to its end; one that does has not waited
+        assert [] == seen
+    thread.join()
+    assert [["a"]] == seen
 
 
 def test_storing_again_replaces_what_is_said_and_keeps_the_age(store: MemoryStore) -> None:
@@ -334,6 +356,16 @@ def test_consolidation_never_makes_anything_public(store: MemoryStore) -> None:
     assert ("confidential", ("b", "a")) == (made.confidentiality, made.source_ids)
     assert (("friend",), ("new",)) == (made.related_ids, friend.related_ids)
     assert [] == store.get(ME, ["a", "b"])
+
+
+def test_a_consolidated_memory_may_have_the_id_of_one_of_its_sources(store: MemoryStore) -> None:
+    """It stays, and the others go."""
+    for id_ in "ab":
+        store.store(new(id_))
+    store.store(new("friend", related_ids=("b",)))
+    assert ["a", "b"] == store.consolidate(new("a", "both"), ["a", "b"])
+    left = {each.id: (each.content, each.related_ids) for each in store.export(**WHOSE)}
+    assert {"a": ("both", ()), "friend": ("Late acks.", ("a",))} == left
 
 
 def test_consolidation_of_fewer_than_two_changes_nothing(store: MemoryStore) -> None:

@@ -74,6 +74,49 @@ def test_the_same_fact_twice_is_one_memory() -> None:
     assert [9] == [each.importance for each in agents.store.get(MINE, [first])]
 
 
+def test_storing_a_fact_again_makes_nothing_public_and_loses_nothing() -> None:
+    """What is not said again stays: keywords, summary, tags; its links stay in any case."""
+    agents = Agents()
+    friend = agents.stored("The shop is in Lyon.", keywords=["Lyon"])
+    details = {"keywords": ["lyon"], "summary": "A secret.", "tags": ["place"], "importance": 9}
+    id_ = agents.stored(FRENCH, confidentiality="restricted", **details)
+    [before] = agents.store.get(MINE, [id_])
+    assert (friend,) == before.related_ids
+    assert id_ == agents.stored(FRENCH)
+    assert [before] == agents.store.get(MINE, [id_])
+    agents.told("shared_memory_write", content=FRENCH, summary="Another.", keywords=[])
+    [after] = agents.store.get(MINE, [id_])
+    assert ("restricted", (friend,), "Another.", ()) == (
+        after.confidentiality,
+        after.related_ids,
+        after.summary,
+        after.keywords,
+    )
+    assert "No memories found." == agents.told("shared_memory_read", query="French")
+
+
+def test_a_fact_that_is_stored_again_can_become_more_confidential() -> None:
+    """The stricter of both levels counts, whichever came first."""
+    agents = Agents()
+    id_ = agents.stored(FRENCH)
+    agents.stored(FRENCH, confidentiality="confidential")
+    assert ["confidential"] == [each.confidentiality for each in agents.store.get(MINE, [id_])]
+
+
+def test_what_memories_are_put_together_into_may_be_what_one_of_them_says() -> None:
+    """It takes the place of the others, and is not deleted with them."""
+    agents = Agents()
+    one, two = agents.stored("One."), agents.stored("Two.", confidentiality="internal")
+    agents.told("memory_consolidate", source_ids=[one, two], content="One.")
+    [left] = agents.store.export(tenant_id="t", user_id="u")
+    assert (one, "One.", "semantic", "internal") == (
+        left.id,
+        left.content,
+        left.memory_type,
+        left.confidentiality,
+    )
+
+
 def test_a_fact_whose_memory_says_something_else_by_now_gets_another_id() -> None:
     """What was changed is not overwritten."""
     agents = Agents()

@@ -7,6 +7,7 @@ bound to. Nothing here asks a network: vectors are computed before, and handed i
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol, Self
@@ -59,6 +60,12 @@ class MemoryStore(Protocol):
         """The same store inside an open transaction of its database (psycopg).
 
         A store without tables gives itself.
+        """
+
+    def in_turn(self, namespace: Namespace) -> AbstractContextManager[Self]:
+        """The same store in one transaction; whoever asks for it meanwhile waits for its end.
+
+        So what is read of a namespace still holds when something is stored for it.
         """
 
     def store(self, memory: NewMemory, embedding: Embedding | None = None) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from threading import Lock
@@ -66,7 +67,7 @@ class InMemoryMemories:
 
     def __init__(self, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._clock = clock
-        self._lock = Lock()
+        self._lock, self._turn = Lock(), Lock()
         self._spaces: dict[Namespace, _Space] = {}
         self._places: dict[tuple[str | None, str], Namespace] = {}
 
@@ -78,6 +79,12 @@ class InMemoryMemories:
     def bound_to(self, connection: Any) -> Self:
         """The same store: it has no transactions."""
         return self
+
+    @contextmanager
+    def in_turn(self, namespace: Namespace) -> Iterator[Self]:
+        """As `MemoryStore.in_turn`, but for all namespaces at once."""
+        with self._turn:
+            yield self
 
     def store(self, memory: NewMemory, embedding: Embedding | None = None) -> None:
         """As `MemoryStore.store`."""
@@ -172,7 +179,7 @@ class InMemoryMemories:
             if len(gone) < 2:
                 return gone
             self._store(consolidated(memory, sources), embedding)
-            self._delete(where.tenant_id, set(gone), instead=memory.id)
+            self._delete(where.tenant_id, {*gone} - {memory.id}, instead=memory.id)
         return gone
 
     def prune(

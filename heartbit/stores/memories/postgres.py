@@ -47,6 +47,7 @@ from heartbit.stores.memories.statements import (
     select,
     statement_of,
     value_of,
+    wait_for_turn,
 )
 from heartbit.stores.memories.vectors import Vectors
 
@@ -83,6 +84,13 @@ class PostgresMemories:
     def bound_to(self, connection: Any) -> Self:
         """The same store inside an open transaction of its database."""
         return type(self)(self._database, connection=connection, vectors=self._vectors)
+
+    @contextmanager
+    def in_turn(self, namespace: Namespace) -> Iterator[Self]:
+        """As `MemoryStore.in_turn`."""
+        with self._transaction() as connection:
+            wait_for_turn(connection, *place(namespace).values())
+            yield self.bound_to(connection)
 
     def store(self, memory: NewMemory, embedding: Embedding | None = None) -> None:
         """As `MemoryStore.store`."""
@@ -196,7 +204,8 @@ class PostgresMemories:
             if len(sources) > 1:
                 _store(connection, consolidated(memory, sources), embedding)
                 tenant = plain(memory.namespace.tenant_id or "")
-                _delete(connection, tenant, list(locked), instead=plain(memory.id))
+                gone = [each for each in locked if each != plain(memory.id)]
+                _delete(connection, tenant, gone, instead=plain(memory.id))
         return [each.id for each in sources]
 
     def prune(

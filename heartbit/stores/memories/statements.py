@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -52,6 +53,12 @@ def fetch(
 def execute(connection: Connection, name: str, **parameters: Any) -> int:
     """Do a named query, and give how many rows it was about."""
     return connection.execute(statement_of(name), parameters).rowcount
+
+
+def wait_for_turn(connection: Connection, *names: str) -> None:
+    """Keep everybody else waiting who waits for the same names, until the transaction ends."""
+    given = json.dumps(["heartbit.memories", *names])
+    connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", [given])
 
 
 def value_of(connection: Connection, query: str) -> Any:
