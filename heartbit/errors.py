@@ -8,6 +8,7 @@ HeartbitError
 +-- ProviderError               a model call that failed (attribute `retryable`)
 |   +-- RateLimited  Overloaded  ServerFailure  NetworkFailure  CallTimedOut  TruncatedStream
 |   +-- AuthenticationFailed  ContextTooLong  InvalidRequest  MalformedReply  ContentRefused
++-- CallPutOff                  a model call that goes on later; never seen outside an engine
 +-- RunError                    why a run ended without a result (attribute `code`)
 |   +-- MaxTurnsExceeded  RunTimedOut  BudgetExceeded  ReplyTruncated  ModelRefused
 |   +-- ModelCallFailed  NoStructuredResult  WorkersLost  RunCancelled
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from heartbit.core.messages import RejectedTier, Usage
+    from heartbit.core.retry import Tried
 
 
 class HeartbitError(Exception):
@@ -121,6 +123,16 @@ class TruncatedStream(ProviderError):
     """The provider's stream ended before its final event."""
 
     retryable = True
+
+
+class CallPutOff(HeartbitError):
+    """The model call goes on later, after a wait that is too long for a worker."""
+
+    # `seconds` is that wait; `tried` is what the call has come to, for the request that goes on.
+    def __init__(self, seconds: float, tried: Tried) -> None:
+        super().__init__()
+        self.seconds = seconds
+        self.tried = tried
 
 
 class AuthenticationFailed(ProviderError):

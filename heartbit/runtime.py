@@ -189,6 +189,7 @@ class Runtime:
             user_id=place.user_id,
             memories=self._memories,
             attempt=held.attempt,
+            tried=held.tried,
         )
 
     def _scratch_of(self, run_id: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from heartbit.core.agent import ReasoningEffort
 from heartbit.core.messages import Message
+from heartbit.core.retry import Tried
 from heartbit.core.tools import ToolChoice, ToolSpec
 
 
@@ -13,7 +14,9 @@ from heartbit.core.tools import ToolChoice, ToolSpec
 class ModelRequest:
     """What every adapter translates.
 
-    `model` is who is asked in place of the provider's own model; empty, it is that one.
+    `model` is who is asked in place of the provider's own model; empty, it is that one. `tried` is
+    no part of what is asked: with it a call may be put off (`CallPutOff`) to go on later, from what
+    it had come to by then.
     """
 
     system: str
@@ -23,3 +26,4 @@ class ModelRequest:
     tool_choice: ToolChoice | None = None
     reasoning_effort: ReasoningEffort | None = None
     model: str = ""
+    tried: Tried | None = None

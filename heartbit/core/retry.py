@@ -4,9 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from heartbit.core.messages import RejectedTier, Usage
 from heartbit.errors import ConfigError, ProviderError
 
 RETRY_AFTER_STRETCH = 4
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tried:
+    """What a model call has come to when it goes on later, so that it does not begin anew.
+
+    `count` is how often a model was tried; of a cascade, how many tiers are done with. `usage`,
+    `cost_usd` and `rejected` are what that has used. `inner` is the same of the tier that is next.
+    """
+
+    count: int = 0
+    usage: Usage = Usage()
+    cost_usd: float | None = 0.0
+    rejected: tuple[RejectedTier, ...] = ()
+    inner: Tried | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -134,6 +134,7 @@ COMMITS: Mapping[str, Callable[..., tuple[str, Sequence[str]]]] = {
     "append": lambda append: (append.run_id, names_of_append(append)),
     "claim": lambda run_id, step, **_: (run_id, [f"claim {step}"]),
     "release": lambda run_id, step, attempt, **_: (run_id, [f"release {step}"]),
+    "put_off": lambda run_id, step, attempt, **_: (run_id, [f"put off {step}"]),
     "take_dispatch": lambda run_id, steps, **_: (run_id, [f"dispatch {', '.join(sorted(steps))}"]),
     "set_completion": lambda run_id, completion: (run_id, ["note who waits"]),
     "complete": lambda run_id: (run_id, ["complete"]),

@@ -7,8 +7,9 @@ it; only after that commit is anything sent, and the rows of the steps are the o
 
 The lease is held from the claim until that commit. Work is cancelled when the lease is lost, when
 its run has ended or is to end, and when this process ends and others can do it: such a step is
-handed back and sent at once. What was done already is always offered to the journal, which takes
-it if nobody has followed this attempt up.
+handed back and sent at once. A model call that is put off goes on when its wait is over, in
+whichever process: until then it is a row. What was done already is always offered to the journal,
+which takes it if nobody has followed this attempt up.
 
 The rules are those of core, the touch with the world is `perform`: nothing here decides what a run
 does next.
@@ -43,10 +44,12 @@ from heartbit.engines.plan import (
 )
 from heartbit.engines.ports import Announce, Done, Outbox, Work
 from heartbit.engines.recorder import Recorder, dispatch_of
+from heartbit.engines.steps import Begun, begun
 from heartbit.engines.together import Together
 from heartbit.engines.verdicts import blame, can_be_asked, may_begin_again, tell
 from heartbit.errors import (
     BoardConflict,
+    CallPutOff,
     ConfigError,
     LeaseLost,
     RunNotFound,
@@ -70,14 +73,6 @@ class _Turn:
     progress: Progress
     until: float | None
     together: Together | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Kept:
-    """The steps that this process has begun with an append, to be done now."""
-
-    after: Progress
-    steps: tuple[tuple[Command, Held], ...]
 
 
 class DurableEngine:
@@ -118,6 +113,7 @@ class DurableEngine:
         self._work = work
         self._owner = owner
         self._lease_seconds = lease_seconds
+        self._patience = patience or Patience()
         self._threads = ThreadPoolExecutor(MOST_THREADS, "heartbit-step")
         self._runs = FoldedRuns(journal)
         self._recorder = Recorder(
@@ -127,7 +123,7 @@ class DurableEngine:
             lease_seconds=lease_seconds,
             announce=announce,
             max_active_runs=max_active_runs,
-            patience=patience or Patience(),
+            patience=self._patience,
         )
         self.external = ExternalCalls(
             journal=journal, outbox=outbox, runs=self._runs, recorder=self._recorder
@@ -175,7 +171,7 @@ class DurableEngine:
         elif command := progress.commands.get(step):
             attempt = claim.attempt
             held = Held(run_id=run_id, step=step, attempt=attempt, since=since, doubt=asked)
-            self._go_on(place, progress, command, held)
+            self._go_on(place, progress, command, replace(held, tried=claim.tried))
 
     def judge(self, lost: ExpiredStep) -> None:
         """Decide about a step whose worker was lost and that cannot simply be done again.
@@ -267,7 +263,7 @@ class DurableEngine:
             turn = replace(turn, progress=kept.after)
             kept = self._side_by_side(turn, kept.steps)
 
-    def _side_by_side(self, turn: _Turn, steps: Sequence[tuple[Command, Held]]) -> _Kept | None:
+    def _side_by_side(self, turn: _Turn, steps: Sequence[tuple[Command, Held]]) -> Begun | None:
         """Do steps at the same time, the first one in this thread."""
         if len(steps) > 1:
             turn = replace(turn, together=self._together(turn, steps))
@@ -286,7 +282,7 @@ class DurableEngine:
             ),
         )
 
-    def _perform(self, turn: _Turn, command: Command, held: Held) -> _Kept | None:
+    def _perform(self, turn: _Turn, command: Command, held: Held) -> Begun | None:
         """Do one step under its lease, if it may be done here and now."""
         try:
             with self._hold(held):
@@ -302,7 +298,7 @@ class DurableEngine:
                 turn.together.leave(held.step)
         return None
 
-    def _done(self, turn: _Turn, command: Command, held: Held) -> _Kept | None:
+    def _done(self, turn: _Turn, command: Command, held: Held) -> Begun | None:
         """Work, and store the outcome; again if somebody else has written to its blackboard.
 
         Nothing that writes to a blackboard does anything besides: it had not happened.
@@ -313,10 +309,13 @@ class DurableEngine:
             except ConfigError:  # nothing was begun: another worker may have what is missing here
                 self._release(held, delay=self._lease_seconds)
                 raise
+            except CallPutOff as later:
+                self._put_off(held, later)
+                return None
             since = self._clock()
             with done.transaction or nullcontext(), suppress(BoardConflict):
                 plan = self._record(turn, held, done)
-                return _kept(plan, since) if plan is not None else None
+                return begun(plan, since) if plan is not None else None
 
     def _record(self, turn: _Turn, held: Held, done: Done) -> Plan | None:
         """Store an outcome, with those of its neighbours if they come now."""
@@ -350,6 +349,14 @@ class DurableEngine:
         if not held.doubt:
             self._journal.release(held.run_id, held.step, held.attempt, delay=delay)
 
+    def _put_off(self, held: Held, later: CallPutOff) -> None:
+        """Have a step go on when its wait is over, wherever that is: nothing is held meanwhile."""
+        where = (held.run_id, held.step, held.attempt)
+        self._patience.offer(
+            f"The wait of step {held.step} of run {held.run_id}",
+            lambda: self._journal.put_off(*where, seconds=later.seconds, tried=later.tried),
+        )
+
     def _keeper(self, until: float | None) -> Keeper | None:
         """Which next steps this process keeps: once its time is over, only inline calls."""
         if self._leaving():
@@ -382,17 +389,3 @@ class DurableEngine:
 
     def _place(self, run_id: str) -> RunPlace:
         return self._runs.place(run_id)
-
-
-def _kept(plan: Plan, since: float) -> _Kept | None:
-    """The steps that were begun by this process with an append that was tried after `since`."""
-    append = plan.append
-    steps = tuple(
-        (
-            plan.after.commands[new.step],
-            Held(run_id=append.run_id, step=new.step, attempt=1, since=since),
-        )
-        for new in append.steps
-        if new.state == "running"
-    )
-    return _Kept(after=plan.after, steps=steps) if steps else None

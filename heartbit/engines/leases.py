@@ -25,6 +25,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from heartbit.core.retry import Tried
 from heartbit.errors import JournalError, LeaseLost, RunStopped, StepHandedBack
 
 # A cancel must reach an open model stream within a second; this costs one indexed read each time.
@@ -40,7 +41,8 @@ class Held:
     """A step that this process holds, by the number of its attempt.
 
     `since` is a monotonic time at which the lease had not begun yet; None stands for now. `doubt`
-    says that a worker was lost in an attempt before: ask first whether that has happened.
+    says that a worker was lost in an attempt before: ask first whether that has happened. `tried`
+    is what attempts before have come to that were put off.
     """
 
     run_id: str
@@ -48,6 +50,7 @@ class Held:
     attempt: int
     since: float | None = field(default=None, compare=False)
     doubt: bool = field(default=False, compare=False)
+    tried: Tried = field(default=Tried(), compare=False)
 
 
 class LeaseStore(Protocol):

@@ -1,7 +1,7 @@
 """`perform(command, state, outside) -> event`: the only place where a run touches the world.
 
 Both engines call it, and neither looks inside. It never raises for what a provider or a tool does:
-that is an event. Cancellation passes through.
+that is an event. Cancellation passes through, and so does a model call that is put off.
 """
 
 from __future__ import annotations
@@ -36,13 +36,14 @@ from heartbit.core.events import (
 )
 from heartbit.core.messages import Json
 from heartbit.core.output import truncate
+from heartbit.core.retry import Tried
 from heartbit.core.run import model_request
 from heartbit.core.state import RunState
 from heartbit.core.stream import RunIdentity
 from heartbit.core.summary import summary_request
 from heartbit.core.tools import ToolOutput, ToolSpec
 from heartbit.engines.problems import describe, spent
-from heartbit.errors import ToolError, ToolTimedOut
+from heartbit.errors import CallPutOff, ToolError, ToolTimedOut
 from heartbit.providers.base import Listener, Provider
 from heartbit.stores.base import Blackboard
 from heartbit.tools.base import ProbingTool, Tool, ToolContext, TransactionalTool
@@ -63,7 +64,8 @@ class Outside:
     streamed reply, or is None when nobody listens. `transaction` opens one for a tool with tables
     of its own, in which a statement may take so many seconds, and gives its connection; what is
     raised in the block undoes it. Without a database it is None. `attempt` counts how often this
-    command was begun. `memories` are those of all agents; None where nothing is remembered.
+    command was begun. `memories` are those of all agents; None where nothing is remembered. With
+    `tried` the call of a model may be put off; that is what it had come to the last time.
     """
 
     identity: RunIdentity
@@ -79,12 +81,16 @@ class Outside:
     transaction: Transactions | None = None
     memories: Memories | None = None
     attempt: int = 1
+    tried: Tried | None = None
 
 
 async def perform(command: Command, state: RunState, outside: Outside) -> Event | None:
     """Do what `command` says and report what happened.
 
     None means that the outcome is still to come: a sub-agent is waiting for a human.
+
+    Raises:
+        CallPutOff: `outside` allows it, and the model is to be asked again much later.
     """
     match command:
         case CallModel():
@@ -119,7 +125,10 @@ def settle(command: RefuseCall | AskApproval | Finish, state: RunState) -> Event
 async def _call_model(command: CallModel, state: RunState, outside: Outside) -> Event:
     try:
         provider = outside.provider(state.definition.provider)
-        completion = await provider.complete(model_request(state), outside.listener(command.step))
+        request = replace(model_request(state), tried=outside.tried)
+        completion = await provider.complete(request, outside.listener(command.step))
+    except CallPutOff:
+        raise
     except Exception as error:
         usage, cost_usd = spent(error)
         return ModelFailed(
@@ -277,7 +286,10 @@ def tool_context(command: CallTool, state: RunState, outside: Outside) -> ToolCo
 async def _summarise(command: Summarise, state: RunState, outside: Outside) -> Event:
     request = summary_request(state.definition, state.messages, state.summary, command.upto)
     try:
-        completion = await outside.provider(state.definition.provider).complete(request)
+        provider = outside.provider(state.definition.provider)
+        completion = await provider.complete(replace(request, tried=outside.tried))
+    except CallPutOff:
+        raise
     except Exception as error:
         usage, cost_usd = spent(error)
         return ContextSummarised(

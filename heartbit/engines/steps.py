@@ -2,12 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from heartbit.core.commands import CallTool, Command
+from heartbit.core.run import Progress
 from heartbit.core.state import RunState
 from heartbit.core.stream import RunIdentity
-from heartbit.engines.plan import RunPlace
+from heartbit.engines.leases import Held
+from heartbit.engines.plan import Plan, RunPlace
 
 WAIT_SECONDS = 30.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Begun:
+    """The steps that this process has begun with an append, to be done now."""
+
+    after: Progress
+    steps: tuple[tuple[Command, Held], ...]
+
+
+def begun(plan: Plan, since: float) -> Begun | None:
+    """The steps that were begun by this process with an append that was tried after `since`."""
+    append = plan.append
+    steps = tuple(
+        (
+            plan.after.commands[new.step],
+            Held(run_id=append.run_id, step=new.step, attempt=1, since=since),
+        )
+        for new in append.steps
+        if new.state == "running"
+    )
+    return Begun(after=plan.after, steps=steps) if steps else None
 
 
 def identity_of(state: RunState, place: RunPlace) -> RunIdentity:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from heartbit.core.cascade import Gate, accepted_usage, another_model_may_help
 from heartbit.core.messages import Completion, RejectedTier, Usage
 from heartbit.core.pricing import asked_name
 from heartbit.core.request import ModelRequest
-from heartbit.errors import ConfigError, ProviderError
+from heartbit.core.retry import Tried
+from heartbit.errors import CallPutOff, ConfigError, ProviderError
 from heartbit.providers.base import Listener, Provider
 
 
@@ -20,7 +22,8 @@ class CascadingProvider:
     Any providers can be tiers. Rejected replies and failed calls are in `Completion.rejected`, and
     in its usage and cost. Before the last tier a listener hears nothing that may be taken back: an
     accepted reply comes as one piece, and only the last tier streams. A request for another model
-    than the last tier's goes to that tier alone: whoever names a model wants no cheaper one.
+    than the last tier's goes to that tier alone: whoever names a model wants no cheaper one. A call
+    that a tier puts off goes on with that tier.
 
     Raises:
         ConfigError: no tiers.
@@ -49,17 +52,23 @@ class CascadingProvider:
         Raises:
             ProviderError: of the last tier, or of one whose failure no other model can mend; its
                 usage includes that of the tiers before.
+            CallPutOff: a tier has put the call off.
         """
         if request.model not in ("", self.model):
             return await self.tiers[-1].complete(request, listener)
         own = replace(request, model="") if request.model else request
-        spent = _Spent()
-        for tier in self.tiers[:-1]:
-            completion = await self._try(tier, own, spent)
+        before = request.tried or Tried()
+        spent = _Spent(rejected=before.rejected, usage=before.usage, cost_usd=before.cost_usd)
+        last = len(self.tiers) - 1
+        for place in range(min(before.count, last), last):
+            tier = self.tiers[place]
+            with _put_off(place, spent):
+                completion = await self._try(tier, _for_tier(own, place), spent)
             if completion is not None:
                 _tell(listener, completion)
                 return spent.accept(tier, completion)
-        return await _last(self.tiers[-1], own, listener, spent)
+        with _put_off(last, spent):
+            return await _last(self.tiers[last], _for_tier(own, last), listener, spent)
 
     async def _try(self, tier: Provider, request: ModelRequest, spent: _Spent) -> Completion | None:
         try:
@@ -75,6 +84,30 @@ class CascadingProvider:
             return completion
         spent.reject(tier, completion, reason)
         return None
+
+
+def _for_tier(request: ModelRequest, place: int) -> ModelRequest:
+    """The request for the tier at `place`: only the one that had put it off goes on with it."""
+    if request.tried is None:
+        return request
+    inner = request.tried.inner if request.tried.count == place else None
+    return replace(request, tried=inner or Tried())
+
+
+@contextmanager
+def _put_off(place: int, spent: _Spent) -> Iterator[None]:
+    """Have a call that is put off know of the tiers before."""
+    try:
+        yield
+    except CallPutOff as later:
+        later.tried = Tried(
+            count=place,
+            usage=spent.usage,
+            cost_usd=spent.cost_usd,
+            rejected=spent.rejected,
+            inner=later.tried,
+        )
+        raise
 
 
 async def _last(

@@ -9,9 +9,12 @@ from dataclasses import dataclass, replace
 
 from heartbit.core.messages import Completion, Usage
 from heartbit.core.request import ModelRequest
-from heartbit.core.retry import RetryPolicy
-from heartbit.errors import ProviderError
+from heartbit.core.retry import RetryPolicy, Tried
+from heartbit.errors import CallPutOff, ProviderError
 from heartbit.providers.base import Listener, Provider
+
+LONGEST_PAUSE_SECONDS = 5.0
+"""How long a caller is kept waiting who could have the call go on later."""
 
 
 class _Ear:
@@ -39,7 +42,9 @@ class RetryingProvider:
     """Asks `provider` until it replies or `policy` gives up; then the last error is raised.
 
     A listener that had heard text of a failed attempt is told so before the next one. What failed
-    attempts are known to have used is in the usage of the completion, or of the error.
+    attempts are known to have used is in the usage of the completion, or of the error. A request
+    that may be put off is, if the wait is longer than `LONGEST_PAUSE_SECONDS`; the policy counts
+    its attempts before and after as those of one call.
     """
 
     provider: Provider
@@ -58,13 +63,18 @@ class RetryingProvider:
         return self.provider.model
 
     async def complete(self, request: ModelRequest, listener: Listener | None = None) -> Completion:
-        """Ask, and ask again while the policy allows it."""
+        """Ask, and ask again while the policy allows it.
+
+        Raises:
+            ProviderError: of the last attempt.
+            CallPutOff: the request may be put off, and the next attempt is not due for long.
+        """
         ear = _Ear(listener) if listener else None
-        lost = Usage()
-        attempt = 1
+        before, once = request.tried or Tried(), _once(request)
+        lost, attempt = before.usage, before.count + 1
         while True:
             try:
-                completion = await self.provider.complete(request, ear)
+                completion = await self.provider.complete(once, ear)
                 return _with_lost(completion, lost)
             except ProviderError as error:
                 lost += error.usage or Usage()
@@ -75,8 +85,15 @@ class RetryingProvider:
                 reason = error.message
             if ear:
                 ear.take_back(reason)
+            if request.tried is not None and delay > LONGEST_PAUSE_SECONDS:
+                raise CallPutOff(delay, Tried(count=attempt, usage=lost))
             await self.sleep(delay)
             attempt += 1
+
+
+def _once(request: ModelRequest) -> ModelRequest:
+    """The request of one attempt, which nobody else puts off."""
+    return request if request.tried is None else replace(request, tried=None)
 
 
 def _with_lost(completion: Completion, lost: Usage) -> Completion:

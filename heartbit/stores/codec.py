@@ -15,6 +15,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from heartbit.core.agent import AgentDefinition, as_json
 from heartbit.core.events import RULES_VERSION, Decision, Event, RunStarted
 from heartbit.core.messages import Json, ToolCall
+from heartbit.core.retry import Tried
 from heartbit.errors import JournalError
 
 VERSION = 1
@@ -58,6 +59,14 @@ def decode_calls(stored: list[Json]) -> tuple[ToolCall, ...]:
 def decode_decisions(stored: list[Json]) -> tuple[Decision, ...]:
     """The decisions on an approval."""
     return cast(tuple[Decision, ...], _values(tuple[Decision, ...]).validate_python(stored))
+
+
+def decode_tried(stored: Json | None) -> Tried:
+    """What a call had come to that was put off; what nobody can read any more is forgotten."""
+    try:
+        return cast(Tried, _values(Tried).validate_python(stored or {}))
+    except ValidationError:
+        return Tried()
 
 
 def decode_event(stored: str | Json, version: int = VERSION) -> Event:

@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 from heartbit.core.events import Decision, Event, RunStatus
 from heartbit.core.messages import Json
+from heartbit.core.retry import Tried
 from heartbit.stores.records import (
     EVERY_TENANT,
     Append,
@@ -293,6 +294,14 @@ class Journal(RunReads, Approvals, Boards, Sweeping, Protocol):
     def release(self, run_id: str, step: str, attempt: int, *, delay: float = 0.0) -> None:
         """Hand a step back that was not begun; the sweep sends it after `delay`."""
 
+    def put_off(
+        self, run_id: str, step: str, attempt: int, *, seconds: float, tried: Tried
+    ) -> None:
+        """Hand a step back that goes on later: nobody begins it before, the sweep sends it then.
+
+        Whoever claims it gets `tried`.
+        """
+
     def take_dispatch(
         self, run_id: str, steps: Sequence[str], *, again_seconds: float = 15.0
     ) -> tuple[tuple[str, str], ...]:
@@ -302,7 +311,7 @@ class Journal(RunReads, Approvals, Boards, Sweeping, Protocol):
         """
 
     def undispatched(self, run_id: str) -> tuple[str, ...]:
-        """The steps of a run that were never sent."""
+        """The steps of a run that were never sent, and are not put off."""
 
     def set_completion(self, run_id: str, completion: Json) -> None:
         """Remember what waits for the end of the run; the first one stays."""

@@ -15,6 +15,7 @@ from dataclasses import replace
 from heartbit.core.delegation import BlackboardWrite
 from heartbit.core.events import Event
 from heartbit.core.messages import Json
+from heartbit.core.retry import Tried
 from heartbit.errors import LeaseLost, RunNotFound, RunStateError
 from heartbit.stores.journal import (
     EVERY_TENANT,
@@ -84,6 +85,7 @@ class InMemoryJournal(MemoryReads, MemorySweeping):
                 cancelled=self._tables.runs[run.new.root_run_id].cancel_requested,
                 seq=len(run.events) + 1,
                 events=run.events[known:],
+                tried=held.tried if held else Tried(),
             )
 
     def append(self, append: Append) -> Appended:
@@ -131,13 +133,16 @@ class InMemoryJournal(MemoryReads, MemorySweeping):
     def release(self, run_id: str, step: str, attempt: int, *, delay: float = 0.0) -> None:
         """Hand a step back that was not begun; the sweep sends it after `delay`."""
         with self._lock:
-            held = self._tables.steps.get((run_id, step))
-            if held is not None and held.state == "running" and held.attempt == attempt:
-                self._tables.steps[run_id, step] = replace(
-                    held.freed("pending"),
-                    dispatched_at=None,
-                    dispatch_after=self._clock() + delay,
-                )
+            if (held := self._held(run_id, step, attempt)) is not None:
+                self._tables.steps[run_id, step] = held.released(self._clock(), delay)
+
+    def put_off(
+        self, run_id: str, step: str, attempt: int, *, seconds: float, tried: Tried
+    ) -> None:
+        """Hand a step back that goes on later."""
+        with self._lock:
+            if (held := self._held(run_id, step, attempt)) is not None:
+                self._tables.steps[run_id, step] = held.put_off(self._clock(), seconds, tried)
 
     def take_dispatch(
         self, run_id: str, steps: Sequence[str], *, again_seconds: float = 15.0
@@ -153,9 +158,9 @@ class InMemoryJournal(MemoryReads, MemorySweeping):
     def undispatched(self, run_id: str) -> tuple[str, ...]:
         """The steps of a run that were never sent."""
         with self._lock:
-            steps = self._tables.steps_of(run_id)
-            unsent = (k[1] for k, s in steps if s.to_dispatch and s.dispatched_at is None)
-            return tuple(sorted(unsent))
+            now, steps = self._clock(), self._tables.steps_of(run_id)
+            open_ones = [(k, s) for k, s in steps if s.to_dispatch and s.not_before <= now]
+            return tuple(sorted(k[1] for k, s in open_ones if s.dispatched_at is None))
 
     def set_completion(self, run_id: str, completion: Json) -> None:
         """Remember what waits for the end of the run; the first one stays."""
@@ -201,7 +206,7 @@ class InMemoryJournal(MemoryReads, MemorySweeping):
             parked = step.new.kind == "tool" and step.attempt == doubt
             return None if parked else "external"
         if step.state == "pending":
-            return None
+            return None if step.not_before <= self._clock() else "leased"
         return self._why_not_taken_over(step, doubt)
 
     def _why_not_taken_over(self, step: Step, doubt: int | None) -> WhyNot | None:
@@ -210,6 +215,10 @@ class InMemoryJournal(MemoryReads, MemorySweeping):
         if not step.new.repeatable and step.attempt != doubt:
             return "in_doubt"
         return "poisoned" if self._tables.suspicion(step) >= POISON else None
+
+    def _held(self, run_id: str, step: str, attempt: int) -> Step | None:
+        held = self._tables.steps.get((run_id, step))
+        return held if held and held.state == "running" and held.attempt == attempt else None
 
     def _taken(self, step: Step, owner: str, lease_seconds: float) -> Step:
         lost = step.state == "running"

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from heartbit.core.events import Decision, Event, RunStatus
 from heartbit.core.messages import Json
+from heartbit.core.retry import Tried
 from heartbit.stores.records import (
     ENDED,
     Approval,
@@ -82,6 +83,8 @@ class Step:
     suspicion: int = 0
     dispatched_at: float | None = None
     dispatch_count: int = 0
+    tried: Tried = Tried()
+    not_before: float = 0.0
 
     @property
     def to_dispatch(self) -> bool:
@@ -115,6 +118,14 @@ class Step:
     def freed(self, state: StepState) -> Step:
         """The step when nobody holds it any more."""
         return replace(self, state=state, owner=None, lease_expires_at=NEVER)
+
+    def released(self, now: float, delay: float) -> Step:
+        """The step when it is handed back, to be sent after `delay`."""
+        return replace(self.freed("pending"), dispatched_at=None, dispatch_after=now + delay)
+
+    def put_off(self, now: float, seconds: float, tried: Tried) -> Step:
+        """The step when it is handed back to go on later, and not before."""
+        return replace(self.released(now, seconds), tried=tried, not_before=now + seconds)
 
     def parked(self, now: float) -> Step:
         """The step when it waits for somebody to decide about its attempt in doubt."""

@@ -13,8 +13,9 @@ from heartbit.core.agent import as_json, definition_hash
 from heartbit.core.delegation import BlackboardWrite
 from heartbit.core.events import Event
 from heartbit.core.messages import Json
+from heartbit.core.retry import Tried
 from heartbit.errors import JournalError, RunNotFound, RunStateError
-from heartbit.stores.codec import VERSION, as_text, encode_event, encode_start
+from heartbit.stores.codec import VERSION, as_text, decode_tried, encode_event, encode_start
 from heartbit.stores.database import JOURNAL_CONNECTIONS, Connection, Database, value
 from heartbit.stores.failures import mapped
 from heartbit.stores.journal import (
@@ -102,6 +103,7 @@ class PostgresJournal(PostgresRuns, PostgresApprovals, PostgresBoards, PostgresS
             cancelled=found["cancelled"],
             seq=found["seq"],
             events=events,
+            tried=decode_tried(found.get("tried")),
         )
 
     def append(self, append: Append) -> Appended:
@@ -146,6 +148,14 @@ class PostgresJournal(PostgresRuns, PostgresApprovals, PostgresBoards, PostgresS
     def release(self, run_id: str, step: str, attempt: int, *, delay: float = 0.0) -> None:
         """Hand a step back that was not begun; the sweep sends it after `delay`."""
         self._database.execute("release", run_id=run_id, step=step, attempt=attempt, delay=delay)
+
+    def put_off(
+        self, run_id: str, step: str, attempt: int, *, seconds: float, tried: Tried
+    ) -> None:
+        """Hand a step back that goes on later."""
+        held = {"run_id": run_id, "step": step, "attempt": attempt}
+        left = as_text(as_json(tried))
+        self._database.execute("put_off", **held, seconds=seconds, tried=left)
 
     def take_dispatch(
         self, run_id: str, steps: Sequence[str], *, again_seconds: float = 15.0

@@ -14,6 +14,7 @@ from heartbit.core.agent import AgentDefinition, as_json
 from heartbit.core.delegation import BlackboardWrite
 from heartbit.core.events import Decision, Event, RunStarted, RunStatus
 from heartbit.core.messages import Json, ToolCall
+from heartbit.core.retry import Tried
 from heartbit.errors import RunNotFound, RunStateError
 
 StepKind = Literal["model", "tool", "sub_run", "summary", "memories"]
@@ -112,7 +113,8 @@ class Claim:
     """A step held for `attempt` (`why_not` None), or the reason why it is not.
 
     `events` are those after the number the caller knew; `seq` is the number of the next one. A step
-    that is `in_doubt` or `poisoned` waits for a verdict on `attempt`.
+    that is `in_doubt` or `poisoned` waits for a verdict on `attempt`. `tried` is what the last
+    attempt that was put off has left for the next ones.
     """
 
     why_not: WhyNot | None
@@ -121,6 +123,7 @@ class Claim:
     cancelled: bool
     seq: int
     events: tuple[Event, ...]
+    tried: Tried = Tried()
 
 
 class Lease(Protocol):

@@ -10,13 +10,15 @@ import pytest
 from heartbit.core.cascade import Gate
 from heartbit.core.messages import Completion, RejectedTier, TextPart, Usage, user_message
 from heartbit.core.request import ModelRequest
-from heartbit.core.retry import RetryPolicy
+from heartbit.core.retry import RetryPolicy, Tried
 from heartbit.errors import (
     AuthenticationFailed,
+    CallPutOff,
     ConfigError,
     ContextTooLong,
     InvalidRequest,
     Overloaded,
+    RateLimited,
     ServerFailure,
 )
 from heartbit.providers.base import Provider
@@ -198,6 +200,39 @@ def test_a_tier_may_retry_by_itself_before_the_next_is_asked() -> None:
     policy = RetryPolicy(base_delay_ms=0, max_delay_ms=0)
     completion = ask(RetryingProvider(cheap, policy), tier("dear"))
     assert ("cheap", ()) == (completion.model, completion.rejected)
+
+
+def test_a_call_that_a_tier_puts_off_goes_on_with_that_tier() -> None:
+    """The tiers before are not asked again, and what they have used is counted once."""
+    cheap = tier("cheap", reply("Hm", tokens=1, cost=0.25))
+    used = Usage(input_tokens=3)
+    dear = tier("dear", RateLimited(retry_after=60, usage=used), reply(tokens=10, cost=1.0))
+    cascade = CascadingProvider([RetryingProvider(each, RetryPolicy()) for each in (cheap, dear)])
+    with pytest.raises(CallPutOff) as caught:
+        asyncio.run(cascade.complete(replace(REQUEST, tried=Tried())))
+    tried = caught.value.tried
+    assert (60, 1, Tried(count=1, usage=used)) == (caught.value.seconds, tried.count, tried.inner)
+
+    completion = asyncio.run(cascade.complete(replace(REQUEST, tried=tried)))
+    assert (1, 2) == (len(cheap.requests), len(dear.requests))
+    assert Usage(input_tokens=14, output_tokens=11) == completion.usage
+    assert (["cheap"], None) == ([each.model for each in completion.rejected], completion.cost_usd)
+
+
+def test_each_tier_of_a_call_that_was_put_off_has_its_own_attempts() -> None:
+    """What was tried of a cheap model is no attempt of the dear one."""
+    cheap = tier("cheap", *[RateLimited(retry_after=60) for _ in "12"])
+    dear = tier("dear", *[RateLimited(retry_after=60) for _ in "12"])
+    policy, tried = RetryPolicy(max_retries=1), Tried()
+    cascade = CascadingProvider([RetryingProvider(each, policy) for each in (cheap, dear)])
+    for _ in range(2):
+        with pytest.raises(CallPutOff) as put_off:
+            asyncio.run(cascade.complete(replace(REQUEST, tried=tried)))
+        tried = put_off.value.tried
+    with pytest.raises(RateLimited) as caught:
+        asyncio.run(cascade.complete(replace(REQUEST, tried=tried)))
+    assert (2, 2) == (len(cheap.requests), len(dear.requests))
+    assert ["cheap"] == [each.model for each in caught.value.rejected]
 
 
 def test_a_cascade_as_a_tier_counts_every_model_once() -> None:

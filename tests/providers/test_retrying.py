@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
 from heartbit.core.messages import Completion, TextPart, Usage, user_message
 from heartbit.core.request import ModelRequest
-from heartbit.core.retry import RetryPolicy
-from heartbit.errors import AuthenticationFailed, Overloaded, RateLimited, TruncatedStream
+from heartbit.core.retry import RetryPolicy, Tried
+from heartbit.errors import (
+    AuthenticationFailed,
+    CallPutOff,
+    Overloaded,
+    RateLimited,
+    TruncatedStream,
+)
 from heartbit.providers.base import Provider
 from heartbit.providers.retry import RetryingProvider
 from heartbit.providers.scripted import Reply, ScriptedProvider
@@ -190,6 +197,53 @@ def test_usage_that_nobody_knows_is_not_invented() -> None:
     provider, _, _ = retrying([Overloaded(), "Hi"])
     plain = asyncio.run(ScriptedProvider(["Hi"]).complete(REQUEST))
     assert plain.usage == asyncio.run(provider.complete(REQUEST)).usage
+
+
+def put_off(provider: Provider, tried: Tried) -> CallPutOff:
+    """How the call of a request that may be put off is put off."""
+    with pytest.raises(CallPutOff) as caught:
+        asyncio.run(provider.complete(replace(REQUEST, tried=tried)))
+    return caught.value
+
+
+def test_a_call_that_may_be_put_off_is_not_waited_for_long() -> None:
+    """It says when it goes on, and what it has used by then."""
+    used = Usage(input_tokens=5)
+    replies = [Overloaded(), RateLimited(retry_after=6, usage=used)]
+    provider, inner, waits = retrying(replies)
+    later = put_off(provider, Tried())
+    assert (6, Tried(count=2, usage=used)) == (later.seconds, later.tried)
+    assert ([0.5], [None, None]) == (waits, [request.tried for request in inner.requests])
+
+
+def test_a_call_that_may_be_put_off_waits_for_short_pauses_itself() -> None:
+    """Five seconds are nothing that is worth another message."""
+    provider, _, waits = retrying([RateLimited(retry_after=5), "Done."])
+    completion = asyncio.run(provider.complete(replace(REQUEST, tried=Tried())))
+    assert ("Done.", [5]) == (completion.message.text, waits)
+
+
+def test_a_call_that_goes_on_has_no_more_attempts_than_any_other() -> None:
+    """What was tried before counts, and so does what that has used."""
+    provider, inner, _ = retrying(
+        [RateLimited(retry_after=30, usage=Usage(input_tokens=1)) for _ in "12345"]
+    )
+    tried = Tried()
+    for _ in range(POLICY.max_retries):
+        tried = put_off(provider, tried).tried
+    with pytest.raises(RateLimited) as caught:
+        asyncio.run(provider.complete(replace(REQUEST, tried=tried)))
+    assert POLICY.max_retries + 1 == len(inner.requests)
+    assert Usage(input_tokens=POLICY.max_retries + 1) == caught.value.usage
+
+
+def test_a_listener_is_told_before_a_call_is_put_off() -> None:
+    """Its text is void from then on, not only after the wait."""
+    listener = Recorder()
+    provider, _, _ = retrying([["A", TruncatedStream("cut", retry_after=30)]])
+    with pytest.raises(CallPutOff):
+        asyncio.run(provider.complete(replace(REQUEST, tried=Tried()), listener))
+    assert ["A", ("restarted", "cut")] == listener.heard
 
 
 def test_it_looks_like_the_provider_it_asks() -> None:

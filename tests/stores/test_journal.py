@@ -13,7 +13,8 @@ import pytest
 from heartbit.core.agent import AgentDefinition
 from heartbit.core.delegation import BlackboardWrite
 from heartbit.core.events import ApprovalRequested, ApprovalResolved, Decision, LateResult
-from heartbit.core.messages import ToolCall
+from heartbit.core.messages import RejectedTier, ToolCall, Usage
+from heartbit.core.retry import Tried
 from heartbit.errors import (
     BoardConflict,
     LeaseLost,
@@ -437,6 +438,69 @@ def test_a_step_that_was_handed_back_is_sent_again_at_once(stage: Stage) -> None
     stage.journal.release(run_id, "1/model", 1)
     assert ["1/model"] == stage.unsent()
     assert 2 == stage.claim(run_id).attempt
+
+
+TRIED = Tried(
+    count=1,
+    usage=Usage(input_tokens=7),
+    cost_usd=None,
+    rejected=(RejectedTier(model="cheap", reason=ANYTHING, usage=Usage(output_tokens=1)),),
+    inner=Tried(count=2),
+)
+
+
+def test_a_step_that_is_put_off_is_begun_by_nobody_before_its_time(stage: Stage) -> None:
+    """Neither by a message that comes twice, nor by whoever sends what was never sent."""
+    run_id = stage.open()
+    stage.journal.take_dispatch(run_id, ["1/model"])
+    stage.claim(run_id)
+    stage.journal.put_off(run_id, "1/model", 7, seconds=60, tried=TRIED)
+    assert "leased" == stage.claim(run_id).why_not
+    stage.journal.put_off(run_id, "1/model", 1, seconds=60, tried=TRIED)
+    stage.advance(59)
+    assert "leased" == stage.claim(run_id).why_not
+    assert () == stage.journal.undispatched(run_id)
+    assert () == stage.journal.take_dispatch(run_id, ["1/model"])
+    assert ([], []) == (stage.unsent(empty_queues=["llm"]), list(stage.expired()))
+    stage.advance(2)
+    assert ["1/model"] == stage.unsent()
+    assert [] == stage.unsent()
+    assert (None, 2) == ((claim := stage.claim(run_id)).why_not, claim.attempt)
+
+
+def test_what_a_step_had_come_to_before_it_was_put_off_is_there_for_every_later_attempt(
+    stage: Stage,
+) -> None:
+    """Also when a worker is lost in one of them, or hands it back."""
+    run_id = stage.open()
+    assert Tried() == stage.claim(run_id).tried
+    stage.journal.put_off(run_id, "1/model", 1, seconds=0, tried=TRIED)
+    assert TRIED == stage.claim(run_id).tried
+    stage.journal.release(run_id, "1/model", 2)
+    assert TRIED == stage.claim(run_id).tried
+    stage.advance(LEASE + 1)
+    assert {"1/model": "again"} == stage.expired()
+    assert (TRIED, 4) == ((claim := stage.claim(run_id)).tried, claim.attempt)
+
+
+def test_a_step_that_is_put_off_is_a_suspect_never(stage: Stage) -> None:
+    """However often: no worker was lost with it."""
+    run_id = stage.open()
+    for attempt in range(1, 10):
+        assert attempt == stage.claim(run_id).attempt
+        stage.journal.put_off(run_id, "1/model", attempt, seconds=0, tried=TRIED)
+    found = stage.journal.unsent_steps(limit=100, again_seconds=AGAIN)
+    assert ["llm"] == [each.queue for each in found]
+
+
+def test_the_end_of_a_run_ends_the_wait_of_a_step(stage: Stage) -> None:
+    """Nobody sends it any more."""
+    run_id = stage.open()
+    stage.claim(run_id)
+    stage.journal.put_off(run_id, "1/model", 1, seconds=60, tried=TRIED)
+    stage.finish(run_id)
+    stage.advance(61)
+    assert ([], "ended") == (stage.unsent(), stage.claim(run_id).why_not)
 
 
 # Sending

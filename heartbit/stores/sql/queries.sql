@@ -94,9 +94,10 @@ select step, heartbit_queue_v1(queue, suspicion)
   from heartbit_take_dispatch_v1(%(run_id)s, %(steps)s, %(again_seconds)s)
 
 -- undispatched --
--- The steps of a run that were never sent.
+-- The steps of a run that were never sent, and are not put off.
 select step from steps
  where run_id = %(run_id)s and dispatched_at is null
+   and coalesce(not_before <= heartbit_now(), true)
    and (state = 'pending' or state = 'external' and kind = 'tool')
  order by step
 
@@ -167,6 +168,14 @@ update steps
    set state = 'pending', lease_owner = null, lease_expires_at = null, dispatched_at = null,
        dispatch_after = heartbit_in_seconds(%(delay)s)
   from heartbit_no_wait()
+ where run_id = %(run_id)s and step = %(step)s and attempt = %(attempt)s and state = 'running'
+
+-- put_off --
+-- Hand a step back that goes on later, with what it has come to. That is paid for: it is kept safely.
+update steps
+   set state = 'pending', lease_owner = null, lease_expires_at = null, dispatched_at = null,
+       dispatch_after = heartbit_in_seconds(%(seconds)s),
+       not_before = heartbit_in_seconds(%(seconds)s), tried = %(tried)s::json
  where run_id = %(run_id)s and step = %(step)s and attempt = %(attempt)s and state = 'running'
 
 -- set_timer --

@@ -111,7 +111,8 @@ create table run_events (
 -- others. From 10 on the step goes to heartbit.suspects, where it runs alone; 100: it was lost there,
 -- too, and is not tried again.
 --
--- dispatch_after: when the sweep looks at the step again.
+-- dispatch_after: when the sweep looks at the step again. not_before: it was put off, and nobody
+-- begins it sooner. tried: what it had come to by then, for its next attempts.
 create table steps (
     run_id uuid not null,
     step text not null,
@@ -127,6 +128,8 @@ create table steps (
     dispatched_at timestamptz,
     dispatch_after timestamptz not null,
     dispatch_count integer not null default 0,
+    not_before timestamptz,
+    tried json,
     primary key (run_id, step)
 );
 -- One partial index per question the sweep asks; runs that wait for a human are in none of them.
@@ -576,8 +579,8 @@ $$;
 
 -- Claim a step for a new attempt, and get what is needed to work on it.
 --
--- Gives {"claimed": true, "attempt", "cancelled", "status", "seq", "events"}, the events being those
--- after `p_known`, or {"claimed": false, "why": "done"|"leased"|"in_doubt"|"poisoned"|"external"
+-- Gives {"claimed": true, "attempt", "tried", "cancelled", "status", "seq", "events"}, the events being
+-- those after `p_known`, or {"claimed": false, "why": "done"|"leased"|"in_doubt"|"poisoned"|"external"
 -- |"ended"|"unknown", ...the same}. A step whose lease has expired is claimed again if it may be
 -- repeated; otherwise it is in doubt, and only a caller who names the attempt in doubt (`p_doubt`)
 -- gets it, also after it was parked.
@@ -601,7 +604,7 @@ begin
            state = 'running', lease_owner = p_owner, dispatch_after = heartbit_now(),
            lease_expires_at = heartbit_in_seconds(p_lease_seconds)
      where run_id = p_run_id and step = p_step
-       and (state = 'pending'
+       and (state = 'pending' and coalesce(not_before <= heartbit_now(), true)
             or state = 'running' and (repeatable or attempt = p_doubt)
                and lease_expires_at < heartbit_now()
                and heartbit_suspicion_v1(suspicion, lease_owner) < 100
@@ -625,6 +628,7 @@ begin
         'claimed', v_why is null,
         'why', case when status in ('succeeded', 'failed', 'cancelled') then 'ended' else v_why end,
         'attempt', v_step.attempt,
+        'tried', v_step.tried,
         'status', status,
         'seq', next_seq,
         'cancelled', exists (select from runs as root where root.id = runs.root_run_id
@@ -688,6 +692,7 @@ begin
         with won as (
             select step from steps
              where run_id = p_run_id and step = any(p_steps) and dispatched_at is null
+               and coalesce(not_before <= heartbit_now(), true)
                and (state = 'pending' or state = 'external' and kind = 'tool')
                for update skip locked
         )
