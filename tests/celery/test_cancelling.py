@@ -16,6 +16,9 @@ from tests.support.model_server import Call, Recorded, Reply
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
+STEPS = pytest.mark.parametrize("steps", ["each", "batched"])
+TASK_OF_A_CALL = {"each": "tool_call", "batched": "llm_turn"}
+
 
 def script(request: Recorded) -> Any:
     """ "stream" never ends its reply, "team" hands that to two, any other prompt names a tool."""
@@ -48,7 +51,7 @@ def seconds_until(holds: Callable[[], Any], workers: LiveWorkers, what: str) -> 
     return time.monotonic() - since
 
 
-@pytest.mark.parametrize("steps", ["each", "batched"])
+@STEPS
 def test_a_cancel_closes_every_stream_of_the_tree_within_a_second(
     workers: LiveWorkers, steps: str
 ) -> None:
@@ -70,13 +73,16 @@ def test_a_cancel_closes_every_stream_of_the_tree_within_a_second(
     assert 1 == cancelled.value.output.turns
 
 
-def test_a_cancel_ends_a_tool_that_is_at_work(workers: LiveWorkers) -> None:
+@STEPS
+def test_a_cancel_ends_a_tool_that_is_at_work(workers: LiveWorkers, steps: str) -> None:
     """Its coroutine is cancelled, and its run has ended by then or ends at once."""
+    workers.configure(lease=60, steps=steps)
     worker = workers.start()
     run = workers.run("look")
     workers.until(lambda: workers.begun("look"), "the tool is at work")
     run.cancel()
-    took = seconds_until(lambda: "heartbit.tool_call" in _succeeded(workers), workers, "it ended")
+    task = f"heartbit.{TASK_OF_A_CALL[steps]}"
+    took = seconds_until(lambda: task in _succeeded(workers), workers, "it ended")
     assert took < 1
     assert "cancelled" == workers.until_ended(run.id)
     assert worker.poll() is None
@@ -95,9 +101,10 @@ def test_a_run_that_is_cancelled_before_a_worker_has_seen_it_asks_no_model(
     assert [] == workers.model.requests
 
 
-def test_a_deadline_closes_an_open_stream(workers: LiveWorkers) -> None:
+@STEPS
+def test_a_deadline_closes_an_open_stream(workers: LiveWorkers, steps: str) -> None:
     """The sweep of a second notices it, and the look of half a second who works for nothing."""
-    workers.configure(lease=60, limits="run_timeout_seconds = 2")
+    workers.configure(lease=60, steps=steps, limits="run_timeout_seconds = 2")
     workers.start()
     run = workers.run("stream")
     [stream] = workers.model.wait_for_requests(1, timeout=30)

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from tests.faults.conftest import MakeFleet
-from tests.faults.test_network import calls_under_way, clear, outcomes
+from tests.faults.test_network import STEPS, calls_under_way, clear, outcomes
 from tests.support.fleet import prompt
 
 SetClock = Callable[[str], None]
@@ -34,12 +34,13 @@ def set_clock(postgres: str) -> Iterator[SetClock]:
         connection.execute(found[0])
 
 
+@pytest.mark.parametrize("steps", STEPS)
 @pytest.mark.parametrize("leap", ["1 hour", "-1 hour"])
 def test_no_payment_is_begun_again_when_the_clock_leaps(
-    make_fleet: MakeFleet, postgres: str, set_clock: SetClock, leap: str
+    make_fleet: MakeFleet, postgres: str, set_clock: SetClock, leap: str, steps: str
 ) -> None:
     """Forward, every lease seems to have run out; backward, none will for an hour."""
-    fleet = make_fleet(lease=2)
+    fleet = make_fleet(lease=2, steps=steps)
     run_id = calls_under_way(fleet, postgres)
     set_clock(leap)
     [other] = fleet.send(prompt("s", ["pay d"], ["look e"]))
@@ -52,11 +53,12 @@ def test_no_payment_is_begun_again_when_the_clock_leaps(
     clear(fleet)
 
 
+@pytest.mark.parametrize("steps", STEPS)
 def test_a_clock_that_leaps_there_and_back_ends_every_run(
-    make_fleet: MakeFleet, postgres: str, set_clock: SetClock
+    make_fleet: MakeFleet, postgres: str, set_clock: SetClock, steps: str
 ) -> None:
     """Leases taken an hour ahead are renewed by the clock that there is."""
-    fleet = make_fleet(lease=2)
+    fleet = make_fleet(lease=2, steps=steps)
     run_id = calls_under_way(fleet, postgres)
     for leap in ("1 hour", "0", "-1 hour", "0"):
         set_clock(leap)

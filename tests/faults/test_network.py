@@ -78,12 +78,13 @@ def test_a_line_to_the_database_that_fails_for_less_than_a_lease_costs_nothing(
     clear(fleet)
 
 
+@pytest.mark.parametrize("steps", STEPS)
 @pytest.mark.parametrize("fault", ["refused", "silent"])
 def test_a_line_to_the_database_that_fails_for_longer_than_a_lease_repeats_only_what_may_be(
-    make_fleet: MakeFleet, to_postgres: Proxy, postgres: str, fault: str
+    make_fleet: MakeFleet, to_postgres: Proxy, postgres: str, fault: str, steps: str
 ) -> None:
     """Nobody can tell this from a lost worker: the payment is in doubt, the look done again."""
-    fleet = make_fleet(lease=1)
+    fleet = make_fleet(lease=1, steps=steps)
     run_id = calls_under_way(fleet, to_postgres.url(postgres))
     FAULTS[fault](to_postgres)
     for_seconds(fleet, 2.5)
@@ -168,6 +169,7 @@ def test_calls_may_outlive_an_outage_of_redis(
     assert None is fleet.workers[0].poll()
 
 
+@pytest.mark.parametrize("steps", STEPS)
 @pytest.mark.parametrize("fault", FAULTS)
 def test_sub_agents_outlive_both_lines(
     make_fleet: MakeFleet,
@@ -176,9 +178,10 @@ def test_sub_agents_outlive_both_lines(
     postgres: str,
     valkey: str,
     fault: str,
+    steps: str,
 ) -> None:
     """Their chord may be lost, their results are not."""
-    fleet = make_fleet(lease=LEASE)
+    fleet = make_fleet(lease=LEASE, steps=steps)
     fleet.start_worker(to_postgres.url(postgres), to_redis.url(valkey))
     team = [prompt("one", ["look a go"]), prompt("two", ["book b go"])]
     [run_id] = fleet.send(prompt("boss", [{"team": team}]), agent=None)

@@ -78,11 +78,12 @@ def test_an_immediate_stop_of_the_database_loses_nothing(
     clear(fleet)
 
 
+@pytest.mark.parametrize("steps", STEPS)
 def test_a_restarted_broker_loses_no_run(
-    make_fleet: MakeFleet, own_valkey: EmbeddedValkey, postgres: str
+    make_fleet: MakeFleet, own_valkey: EmbeddedValkey, postgres: str, steps: str
 ) -> None:
     """Neither what is under way nor what waits for a worker, sub-agents and ends included."""
-    fleet = make_fleet(broker=own_valkey.url, lease=LEASE)
+    fleet = make_fleet(broker=own_valkey.url, lease=LEASE, steps=steps)
     run_id = calls_under_way(fleet, postgres)
     team = [prompt("one", ["look d go"]), prompt("two", ["book e"])]
     [boss] = fleet.send(prompt("boss", [{"team": team}]), agent=None)
