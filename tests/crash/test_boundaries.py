@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +15,7 @@ import psycopg
 import pytest
 
 from heartbit.chaos.harness import Harness, Plan, Result, open_harness
-from heartbit.chaos.saboteur import Fault
+from heartbit.chaos.saboteur import Fault, Spot
 from heartbit.chaos.stage import build_stage
 from heartbit.config import load
 from tests.support.services import DatabaseMaker
@@ -94,13 +98,43 @@ def test_a_run_ends_the_same_whatever_boundary_its_process_is_struck_at(
     assert len(faults) == len(results)
 
 
-def test_a_killed_worker_is_replaced_within_the_default_lease(harness: Open) -> None:
-    """Nothing but the lease says that it is gone."""
-    with harness(lease_seconds=15.0, lanes=2) as opened:
+DEFAULT_LEASE = load(CONFIG, {}).config.celery.lease_seconds
+
+
+@pytest.mark.parametrize(
+    "batch_seconds",
+    [None, pytest.param(BATCH_SECONDS, marks=pytest.mark.chaos)],
+    ids=["each", "batched"],
+)
+def test_a_killed_worker_is_replaced_within_the_default_lease(
+    harness: Open, tmp_path: Path, batch_seconds: float | None
+) -> None:
+    """Nothing but the lease says that it is gone; two seconds later its turn is asked for again."""
+    options = {"lease_seconds": DEFAULT_LEASE, "batch_seconds": batch_seconds, "lanes": 2}
+    with harness(**options) as opened, ThreadPoolExecutor(1) as pool:
         chosen = only(opened.faults(), "kill scout 1/sub/1: after claim 1/model")
-        [result] = told(opened.results(chosen))
+        before = claims(tmp_path)
+        results = pool.submit(lambda: told(opened.results(chosen)))
+        killed_at = seen_at(lambda: claims(tmp_path) > before, results)
+        begun_again_at = seen_at(lambda: claims(tmp_path) > before + 1, results)
+        [result] = results.result()
     assert result.ok, result.problems
-    assert 15 <= result.seconds < 15 + 10
+    assert DEFAULT_LEASE - 1 < begun_again_at - killed_at < DEFAULT_LEASE + 2
+
+
+def claims(directory: Path) -> int:
+    """How often a worker has begun the first turn of the scout, in all runs."""
+    spot = Spot(role="worker", place="scout 1/sub/1", what="claim 1/model", edge="after")
+    line = json.dumps(asdict(spot))
+    return sum(path.read_text().splitlines().count(line) for path in directory.glob("*/*.seen"))
+
+
+def seen_at(holds: Callable[[], bool], results: Future[list[Result]]) -> float:
+    """When something held for the first time, on the monotonic clock."""
+    while not holds():
+        assert not results.done(), results.result()
+        time.sleep(0.01)
+    return time.monotonic()
 
 
 WITHOUT_FENCE = """
