@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, TypeVar
 
 import click
 
@@ -121,11 +121,11 @@ def export(
 
 
 @memory.command(name="import")
-@click.argument("file", type=click.File(encoding="utf-8"), default="-")
+@click.argument("file", type=click.File("rb"), default="-")
 @json_flag
 @global_flags
 @click.pass_context
-def import_(ctx: click.Context, file: TextIO, as_json: bool) -> None:
+def import_(ctx: click.Context, file: BinaryIO, as_json: bool) -> None:
     """Store the memories of FILE, as `export` has written them: all of them, or none.
 
     Those that are there already are replaced.
@@ -196,7 +196,8 @@ def _show(memory: Memory, *, as_json: bool, score: float | None = None) -> None:
     if as_json:
         print_json(as_object(memory) | ({} if score is None else {"score": score}))
         return
-    first = " ".join(memory.content.split())
-    text = first if len(first) <= SHOWN_CHARACTERS else f"{first[:SHOWN_CHARACTERS]}..."
-    rank = "" if score is None else f"{score:.2f}  "
-    click.echo(f"{rank}{memory.id}  {memory.namespace.agent}  {memory.category}  {text}")
+    from heartbit.cli.words import one_line
+
+    said = (memory.id, memory.namespace.agent, memory.category, memory.content)
+    rank = [] if score is None else [f"{score:.2f}"]
+    click.echo("  ".join([*rank, *(one_line(text, SHOWN_CHARACTERS) for text in said)]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import random
 import re
 import threading
 from collections.abc import Iterator
@@ -64,6 +65,13 @@ def query(text: str = "", **conditions: Any) -> MemoryQuery:
 def ids(found: list[Recalled]) -> list[str]:
     """Which memories were recalled, in order."""
     return [each.memory.id for each in found]
+
+
+def given(**values: str) -> str:
+    """A line of an export with these fields, as JSON each."""
+    fields = {"agent": '"a"', "id": '"i"', "content": '"c"'} | values
+    said = [f'"{name}": {value}' for name, value in fields.items()]
+    return f"{{{', '.join(said)}}}"
 
 
 def ago(**time: float) -> datetime:
@@ -143,12 +151,53 @@ def test_an_export_is_imported_as_it_was(store: MemoryStore) -> None:
         ('{"agent": "a", "id": "i", "content": "c", "x": 1}', "x: Unexpected"),
         ('{"agent": "a", "id": "i", "content": "c", "importance": "much"}', "importance: Input"),
         ('{"id": "i", "content": "c"}', "agent: Input"),
+        ("[" * 100_000, "Line 2 is no memory: it is nested too deeply"),
+        (given(strength="NaN"), "strength: Input should be a finite number"),
+        (given(strength="Infinity"), "strength: Input should be a finite number"),
+        (given(created_at='"2026-01-02T03:04:05"'), "created_at: Input should have timezone"),
+        (given(last_accessed='"2026-01-02"'), "last_accessed: Input should have timezone"),
+        (given(created_at='"0001-01-01T00:00:00+14:00"'), "created_at: Input should be greater"),
+        (given(access_count="-1"), "access_count: Input should be greater"),
+        (given(access_count="2147483648"), "access_count: Input should be less"),
+        (given(id=f'"{"i" * 9_000}"'), "id: String should have at most"),
+        (given(related_ids=f'["{"i" * 9_000}"]'), "related_ids.0: String should have at most"),
+        (given(source_ids=f'["{"i" * 9_000}"]'), "source_ids.0: String should have at most"),
+        (given(agent=f'"{"i" * 9_000}"'), "namespace: the name of its agent has more than"),
+        (given(user_id=f'"{"é" * 400}"'), "namespace: the name of its user has more than"),
     ],
+    ids=lambda value: str(value)[:40],
 )
 def test_a_line_that_is_no_memory_is_named_with_its_reason(line: str, why: str) -> None:
-    """A person can mend the file."""
+    """A person can mend the file, before any database has seen it."""
     with pytest.raises(MemoryStoreError, match=re.escape(why)):
         [*from_lines(["", line])]
+
+
+@pytest.mark.parametrize("charset", ["latin-1", "utf-16"])
+def test_bytes_that_are_no_utf_8_are_named_with_their_line(charset: str) -> None:
+    """What another program has written the file in, nobody guesses."""
+    line = given(content='"Café"')
+    with pytest.raises(MemoryStoreError, match=r"^Line 1 is no memory: it is not in UTF-8\.$"):
+        [*from_lines(f"{line}\n".encode(charset).splitlines(keepends=True))]
+
+
+def test_a_mark_at_the_beginning_of_a_file_is_no_part_of_it() -> None:
+    """Editors on Windows put one there."""
+    lines = [f"{given(content=chr(34) + 'Café' + chr(34))}\r\n".encode("utf-8-sig"), b"\r\n"]
+    assert ["Café"] == [each.content for each in from_lines(lines)]
+
+
+def test_the_longest_names_that_an_import_takes_can_be_stored(store: MemoryStore) -> None:
+    """Each has a place in the indexes, whatever its characters are."""
+    chance = random.Random(7)  # what repeats itself takes less space
+
+    def name(length: int) -> str:
+        return "".join(chr(chance.randrange(0x20000, 0x2A000)) for _ in range(length))
+
+    whose = {"agent": name(150), "tenant_id": name(150), "user_id": name(150)}
+    line = {"id": name(200), "content": "lease", "related_ids": [name(200)]} | whose
+    assert 1 == store.store_all(from_lines([json.dumps(line)]))
+    assert [line["id"]] == ids(store.recall(query("lease", **whose)))
 
 
 def test_those_who_wait_for_their_turn_see_what_was_stored_before(store: MemoryStore) -> None:

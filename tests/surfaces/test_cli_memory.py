@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from heartbit.stores.memories.postgres import PostgresMemories
-from tests.support.command_line import Done, heartbit
+from tests.support.command_line import Done, Terminal, heartbit
 from tests.support.memories import ME, new
 from tests.support.model_server import ModelServer, Raw, Recorded, json_answer
 
@@ -84,6 +85,33 @@ def test_a_file_that_is_no_export_changes_nothing(database: str) -> None:
     assert 1 == done.code
     assert "error: Line 2 is no memory" in done.err
     assert "" == memory(database, "list").out
+
+
+def test_a_file_in_another_charset_is_one_sentence(database: str, tmp_path: Path) -> None:
+    """The line is named; nothing is stored, and nothing is internal about it."""
+    file = tmp_path / "memories.jsonl"
+    good = json.dumps({"id": "m3", "content": "x", "agent": ME.agent})
+    file.write_bytes(f"{good}\n{good.replace('x', 'é')}\n".encode("latin-1"))
+    done = memory(database, "import", str(file))
+    assert (1, "error: Line 2 is no memory: it is not in UTF-8.\n") == (done.code, done.err)
+    assert "" == memory(database, "list").out
+
+
+def test_a_memory_cannot_control_the_terminal(postgres: str) -> None:
+    """Its escapes are shown, not obeyed, in whatever part of it they are."""
+    store = PostgresMemories.at(postgres)
+    escape = "\x1b]0;owned\x07\x1b[31m"
+    whose = replace(ME, agent=f"w{escape}")
+    content = f"red {escape} {'x' * 200}"
+    store.store(new(f"m{escape}", content, namespace=whose, category=f"c{escape}"))
+    store.close()
+    env = {"HEARTBIT_DATABASE_URL": postgres}
+    for command in (("list",), ("recall", "red")):
+        with Terminal("memory", *command, *WHOSE, cwd=Path("/"), env=env) as terminal:
+            assert 0 == terminal.wait()
+        assert "\x1b" not in terminal.raw
+        assert 4 == terminal.raw.count("\\u001b]0;owned\\u0007")
+        assert terminal.raw.rstrip().endswith("xxx...")
 
 
 @pytest.mark.parametrize("arguments", [("list",), ("recall", "x"), ("export",)])
