@@ -1,8 +1,8 @@
 """`python -m heartbit.demo.durable [PROMPT]`: a run that survives the worker it runs on.
 
 It starts PostgreSQL, Valkey and a worker, submits a run, kills the worker with SIGKILL in the
-middle, starts another one, has a process of its own approve the call that waits, and shows what was
-done twice: nothing that stood in the journal.
+middle, starts another one, has a process of its own approve the call that waits, and then does the
+same with nobody killed. At the end it says which promises it saw kept.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from heartbit.demo.fleet import ASKED, BOARD
+from heartbit.demo.promises import Seen, read_journal
 from heartbit.demo.stage import PATIENCE_SECONDS, Stage, open_stage, until
 from heartbit.errors import HeartbitError
 
@@ -31,27 +32,61 @@ def main(prompt: str) -> int:
 def show(stage: Stage, prompt: str) -> int:
     """The demonstration, once the servers run."""
     first = stage.start_worker("worker-1")
-    run_id = stage.heartbit("submit", prompt)["run_id"]
+    run_id = submitted(stage, prompt)
     say(f"Submitted {prompt!r} as run {run_id}.")
-    until(lambda: len(stage.notes(ASKED)) > 2)
+    until(lambda: is_in_the_middle(stage, run_id))
     assert first.pid is not None  # noqa: S101 - it was ready
     os.kill(first.pid, signal.SIGKILL)
-    asked, journaled = stage.notes(ASKED), stage.turns(run_id)
-    lost = sorted(set(asked) - journaled)
-    say(f"Killed worker-1 (SIGKILL). In the journal: {listed(journaled)}. Lost: {listed(lost)}.")
+    asked, killed = stage.notes(ASKED), read_journal(stage.journal, run_id)
+    lost = frozenset(asked) - killed.turns
+    say("Killed worker-1 (SIGKILL).")
+    say(f"  In the journal: {listed(killed.turns)}; on the board: {listed(killed.notices)}")
+    say(f"  Lost with it: {listed(lost)}.")
     stage.start_worker("worker-2")
-    (question,) = until(lambda: stage.heartbit("status", run_id)["pending"])
-    say(f"worker-2 goes on; the {question['agent']} asks about {question['calls'][0]['name']}.")
-    stage.heartbit("approve", run_id, "--all")
-    say("Another process has approved it.")
-    output = stage.heartbit("result", run_id, "--wait", str(PATIENCE_SECONDS))
-    later = stage.notes(ASKED)[len(asked) :]
-    again, board = sorted(set(later) & journaled), stage.notes(BOARD)
+    output = approved(stage, run_id)
+    later, board = stage.notes(ASKED)[len(asked) :], stage.notes(BOARD)
     say(f"\n{output['result']}\n")
-    say(f"Asked again of the model: {listed(again)} of the turns that stood in the journal,")
-    say(f"{listed(set(later) & set(lost))} of those that were lost with worker-1.")
-    say(f"Lines on the board: {len(board)}.")
-    return 0 if (output["status"], again, len(board)) == ("succeeded", [], 1) else 1
+    say("Now the same with nobody killed.")
+    seen = Seen(
+        killed=killed,
+        lost=lost,
+        later=later,
+        journaled=read_journal(stage.journal, run_id),
+        board=board,
+        output=output,
+        undisturbed=approved(stage, submitted(stage, prompt)),
+    )
+    return judged(seen)
+
+
+def submitted(stage: Stage, prompt: str) -> str:
+    """The id of a new run."""
+    return str(stage.heartbit("submit", "--", prompt)["run_id"])
+
+
+def is_in_the_middle(stage: Stage, run_id: str) -> bool:
+    """Whether the journal has an effect, and a model is at work on something it has not."""
+    found = read_journal(stage.journal, run_id)
+    return bool(found.notices) and not found.turns >= set(stage.notes(ASKED))
+
+
+def approved(stage: Stage, run_id: str) -> Any:
+    """What a run gives once its question was answered, by a process of its own."""
+    (question,) = until(lambda: stage.heartbit("status", run_id)["pending"])
+    say(f"The {question['agent']} asks about {question['calls'][0]['name']};", end=" ")
+    stage.heartbit("approve", run_id, "--all")
+    say("another process approves it.")
+    return stage.heartbit("result", run_id, "--wait", str(PATIENCE_SECONDS))
+
+
+def judged(seen: Seen) -> int:
+    """Say what was seen, and give the exit code."""
+    say("\nRequested from the model after the kill:")
+    say(f"  {listed(seen.again)} of the turns that stood in the journal,")
+    say(f"  {listed(seen.lost & set(seen.later))} of those that were lost.")
+    for promise, kept in seen.promises.items():
+        say(f"{'ok   ' if kept else 'WRONG'}  {promise}")
+    return 0 if all(seen.promises.values()) else 1
 
 
 def listed(names: Any) -> str:
@@ -59,9 +94,9 @@ def listed(names: Any) -> str:
     return ", ".join(sorted(names)) or "none"
 
 
-def say(line: str) -> None:
+def say(line: str, end: str = "\n") -> None:
     """Tell the person."""
-    print(line, flush=True)  # noqa: T201 - the demo is its output
+    print(line, end=end, flush=True)  # noqa: T201 - the demo is its output
 
 
 if __name__ == "__main__":

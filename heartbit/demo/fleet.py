@@ -16,9 +16,12 @@ from heartbit.core.tools import DELEGATE
 from heartbit.providers.scripted import Reply, call
 from heartbit.tools.function import tool
 
-SECONDS_PER_TURN = 0.5
+# The last turn of the analyst must be under way when a worker is killed for it.
+SECONDS_PER_TURN = 1.0
 ASKED = "asked.log"
 BOARD = "board.txt"
+AT_WORK = "The analyst takes 360360 apart."
+# Who asks is told by the first of these among its tools.
 TOOLS = {"orchestrator": DELEGATE, "analyst": "prime_factors", "publisher": "put_up"}
 
 
@@ -29,8 +32,13 @@ def put_up(notice: str) -> str:
     Args:
         notice: What it says.
     """
-    _note(BOARD, notice)
+    _note(BOARD, as_line(notice))
     return f"The board says: {notice}"
+
+
+def as_line(notice: str) -> str:
+    """A notice as it stands on the board."""
+    return " ".join(notice.split())
 
 
 async def reply(request: ModelRequest) -> Reply:
@@ -56,7 +64,7 @@ def _said(request: ModelRequest, names: set[str]) -> Reply:
     if results:
         return results[-1]
     if "prime_factors" in names:
-        return call("prime_factors", number=360360)
+        return [call("put_up", notice=AT_WORK), call("prime_factors", number=360360)]
     return call("put_up", notice=prompt)
 
 

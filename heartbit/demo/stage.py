@@ -23,16 +23,21 @@ from heartbit.embedded.directory import DataDirectory
 from heartbit.embedded.process import KeptProcess, Program
 from heartbit.embedded.server import last_words
 from heartbit.errors import HeartbitError
+from heartbit.stores.journal import Journal
 from heartbit.stores.migrate import migrate
+from heartbit.stores.postgres import PostgresJournal
 
 PATIENCE_SECONDS = 60.0
 POLL_SECONDS = 0.1
 
 
 class Stage:
-    """The workers and the commands of one demonstration."""
+    """The workers and the commands of one demonstration, and the journal of its runs."""
 
-    def __init__(self, directory: Path, env: Mapping[str, str], resources: ExitStack) -> None:
+    def __init__(
+        self, directory: Path, env: Mapping[str, str], journal: Journal, resources: ExitStack
+    ) -> None:
+        self.journal = journal
         self._directory = directory
         self._env = env
         self._resources = resources
@@ -84,11 +89,6 @@ class Stage:
         path = self._directory / name
         return path.read_text().splitlines() if path.exists() else []
 
-    def turns(self, run_id: str) -> set[str]:
-        """The turns in the journals of a run and those below it, as the model's log names them."""
-        runs = self.heartbit("status", run_id)["runs"]
-        return {f"{run['agent']} {turn}" for run in runs for turn in range(1, run["turns"] + 1)}
-
 
 @contextmanager
 def open_stage(config: Path, extra: Mapping[str, str]) -> Iterator[Stage]:
@@ -110,7 +110,9 @@ def open_stage(config: Path, extra: Mapping[str, str]) -> Iterator[Stage]:
             "CELERY_RESULT_BACKEND": broker.url,
             "HEARTBIT_DEMO_DIRECTORY": str(directory),
         }
-        yield Stage(directory, {**os.environ, **servers, **extra}, resources)
+        journal = PostgresJournal(database.url, pool_size=1)
+        resources.callback(journal.close)
+        yield Stage(directory, {**os.environ, **servers, **extra}, journal, resources)
 
 
 def until(condition: Callable[[], Any], why_not: Callable[[], str] = lambda: "") -> Any:
