@@ -6,6 +6,7 @@ files. A part that is done twice is unchanged the second time.
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import threading
@@ -16,7 +17,7 @@ from typing import Any
 from celery import current_app, shared_task
 from celery.result import AsyncResult
 
-from heartbit.apps import ensure_app
+from heartbit.apps import ensure_app, warn_of_unread
 from heartbit.core.messages import Json
 from heartbit.engines.plan import TOOL_QUEUE
 from heartbit.errors import ConfigError, HeartbitError
@@ -32,6 +33,8 @@ from heartbit.wiring import build_library
 INDEX_SOURCE = "heartbit.index_source"
 PART_DOCUMENTS = 200
 POLL_SECONDS = 0.2
+PATIENT_POLLS = 25
+"""Nothing after so many: does anybody read the queue?"""
 
 _libraries: dict[int, Library] = {}
 _making = threading.Lock()
@@ -82,7 +85,7 @@ def index_by_workers(
 ) -> Report:
     """Have workers index sources, given with how many documents each has, and wait for them.
 
-    Without a result backend nobody can be waited for: the parts are sent, and the report is empty.
+    Without a result backend nobody can be waited for: the parts are sent, and the report says that.
 
     Raises:
         HeartbitError: the broker cannot be reached.
@@ -99,7 +102,7 @@ def index_by_workers(
     reports = _collected(sent, on_progress, sleep)
     # Last, so that what was new to one worker is not yet missing to another.
     reports += _collected([_send(None)], lambda done, total: None, sleep)
-    return sum(reports, Report())
+    return sum(reports, _unheard(len(sent)) if _is_deaf() else Report())
 
 
 def _send(*args: Any) -> AsyncResult[Any]:
@@ -111,18 +114,37 @@ def _collected(
     on_progress: Callable[[int, int], None],
     sleep: Callable[[float], object],
 ) -> list[Report]:
-    if type(current_app.backend).__name__ == "DisabledBackend":
+    if _is_deaf():
         return []
-    waiting, reports = list(sent), []
-    while waiting:
+    waiting = list(sent)
+    reports: list[Report] = []
+    for poll in itertools.count(1):
+        if not waiting:
+            break
         on_progress(len(sent) - len(waiting), len(sent))
         ready = [each for each in waiting if each.ready()]
+        if poll == PATIENT_POLLS and not reports and not ready:
+            warn_of_unread(current_app, [TOOL_QUEUE])
         reports += [_report(each) for each in ready]
         waiting = [each for each in waiting if each not in ready]
         if waiting:
             sleep(POLL_SECONDS)
     on_progress(len(sent), len(sent))
     return reports
+
+
+def _is_deaf() -> bool:
+    """Whether no result of a task comes back to this process."""
+    return type(current_app.backend).__name__ == "DisabledBackend"
+
+
+def _unheard(parts: int) -> Report:
+    problem = Problem(
+        name="the workers",
+        message=f"{parts} parts were sent to them; without a result backend nobody hears what "
+        "became of them.",
+    )
+    return Report(problems=(problem,))
 
 
 def _report(result: AsyncResult[Any]) -> Report:

@@ -137,3 +137,15 @@ def test_a_search_in_this_process_imports_no_broker(folder: Path) -> None:
         configure(folder, server.url, more=CONFIG[CONFIG.index("[knowledge]") :])
         loaded = modules_after("run", "Go on", cwd=folder)
     assert set() == loaded & {"celery", "psycopg", "trafilatura", "lxml", "pypdf", "numpy"}
+
+
+def test_indexing_shows_how_far_it_is_to_whoever_looks(folder: Path) -> None:
+    """And what a program reads has none of it."""
+    for number in range(120):
+        (folder / "docs" / f"{number}.md").write_text(f"# Page {number}\n\nWord{number}.\n")
+    with Terminal("knowledge", "index", cwd=folder) as terminal:
+        terminal.wait_for("indexing")
+        terminal.wait_for("100%")
+        assert 0 == terminal.wait()
+    done = knowledge(folder, "index")
+    assert "indexing" not in done.out + done.err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +12,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.support.command_line import heartbit
-from tests.support.durable_agents import addresses, worker
+from tests.support.command_line import COMMAND, environment, heartbit
+from tests.support.durable_agents import addresses, wait_for_line, worker
 from tests.support.knowledge_agents import CONFIG
 from tests.support.shared_postgres import create_database, drop_database
 
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def env(tmp_path: Path, postgres_server: str, valkey_server: str) -> Iterator[dict[str, str]]:
-    """A folder with 250 documents, a database of its own, and a worker that reads both."""
+    """A folder with 250 documents, a database of its own, and an empty broker."""
     with redis.Redis.from_url(valkey_server) as client:
         client.flushall()
     (tmp_path / "heartbit.toml").write_text(CONFIG)
@@ -31,11 +32,18 @@ def env(tmp_path: Path, postgres_server: str, valkey_server: str) -> Iterator[di
     name = f"knowledge_{uuid.uuid4().hex}"
     env = addresses(create_database(postgres_server, name), valkey_server)
     assert 0 == heartbit("migrate", cwd=tmp_path, env=env).code
-    with worker(tmp_path, env):
-        yield env
+    yield env
     drop_database(postgres_server, name)
 
 
+@pytest.fixture
+def _worker(env: dict[str, str], tmp_path: Path) -> Iterator[None]:
+    """A worker that reads the documents."""
+    with worker(tmp_path, env):
+        yield
+
+
+@pytest.mark.usefixtures("_worker")
 def test_workers_index_in_parts_and_durable_runs_cite(env: dict[str, str], tmp_path: Path) -> None:
     """Only what has changed is written again, and what is deleted is not cited any more."""
 
@@ -61,6 +69,7 @@ def test_workers_index_in_parts_and_durable_runs_cite(env: dict[str, str], tmp_p
     assert "[1] docs/8.md:1-3 (Page 8)" in asked("Word7")
 
 
+@pytest.mark.usefixtures("_worker")
 def test_a_worker_with_another_configuration_is_told_of(
     env: dict[str, str], tmp_path: Path
 ) -> None:
@@ -70,3 +79,36 @@ def test_a_worker_with_another_configuration_is_told_of(
     done = heartbit("knowledge", "index", "--config", str(other), cwd=tmp_path, env=env)
     assert 1 == done.code
     assert "has no knowledge source" in done.err
+
+
+def test_who_waits_for_a_worker_that_is_not_there_is_told(
+    env: dict[str, str], tmp_path: Path
+) -> None:
+    """And as soon as there is one, the documents are indexed."""
+    command = [*COMMAND, "knowledge", "index"]
+    with (tmp_path / "index.log").open("wb") as log:
+        index = subprocess.Popen(
+            command, cwd=tmp_path, env=environment(env), stdout=log, stderr=log
+        )
+    try:
+        wait_for_line(tmp_path / "index.log", "No worker reads heartbit.tools", index)
+        with worker(tmp_path, env):
+            assert 0 == index.wait(60)
+    finally:
+        index.kill()
+        index.wait()
+    assert "250 documents, 250 added" in (tmp_path / "index.log").read_text()
+
+
+def test_without_a_result_backend_nobody_hears_what_became_of_the_parts(
+    env: dict[str, str], tmp_path: Path
+) -> None:
+    """The parts are sent all the same."""
+    (tmp_path / "deaf.py").write_text("result_backend = 'disabled://'\n")
+    deaf = env | {"HEARTBIT_CELERY_CONFIG": "deaf", "PYTHONPATH": str(tmp_path)}
+    del deaf["CELERY_RESULT_BACKEND"]
+    done = heartbit("knowledge", "index", cwd=tmp_path, env=deaf)
+    assert 0 == done.code
+    assert "2 parts were sent to them; without a result backend nobody hears" in done.err
+    with redis.Redis.from_url(env["CELERY_BROKER_URL"]) as client:
+        assert 3 == client.llen("heartbit.tools")
