@@ -21,6 +21,9 @@ from heartbit.tools.builtin.workspace import Place, existing_file
 MAX_FILES = 20_000
 MAX_FILE_BYTES = 20 * 1024 * 1024
 WALK_SECONDS = 60.0
+LONGEST_NAME = 2_000
+"""Bytes: documents are looked up by their names, and a database has no index of longer ones."""
+SHOWN_OF_NAME = 100
 _WILD = frozenset("*?[{")
 
 
@@ -99,11 +102,19 @@ def listed(sources: Iterable[Source], root: Path, *, max_files: int = MAX_FILES)
     for source in sources:
         try:
             for each in _found(source, root, max_files):
-                listing.found.setdefault(each.name, each)
+                _add(each, listing)
         except DocumentUnreadable as error:
             listing.complete = listing.complete and error.gone
             listing.problems.append(Problem(name=described(source), message=error.message))
     return listing
+
+
+def _add(found: Found, listing: Listing) -> None:
+    if len(found.name.encode("utf-8", "surrogatepass")) <= LONGEST_NAME:
+        listing.found.setdefault(found.name, found)
+        return
+    message = f"Its name is longer than {LONGEST_NAME:,} bytes."
+    listing.problems.append(Problem(name=f"{found.name[:SHOWN_OF_NAME]}...", message=message))
 
 
 def read(place: Place) -> bytes:

@@ -263,6 +263,29 @@ def any_store(request: pytest.FixtureRequest) -> Iterator[KnowledgeStore]:
     made.close()
 
 
+def test_a_name_that_no_index_can_hold_keeps_no_other_document_out(
+    any_store: KnowledgeStore, root: Path
+) -> None:
+    """Neither a long address nor a file deep down; nothing else of the pattern is lost."""
+    chance = random.Random(7)
+    deep = root / "docs"
+    for _ in range(9):
+        deep /= "".join(chance.choices("abcdefgh", k=230))
+        deep.mkdir()
+    (deep / "d.md").write_text("lease\n")
+    url = "http://127.0.0.1:1/" + "".join(chance.choices("abcdefgh0123", k=9_000))
+    made = index(any_store, root, UrlSource(url), DOCS)
+    report = refreshed(made)
+    assert ["docs/a.md", "docs/b.txt", "docs/deep/c.md"] == [
+        each.source for each in any_store.documents()
+    ]
+    [warning] = report.warnings()
+    assert warning.startswith("http://127.0.0.1:1/")
+    assert warning.endswith("... and 1 more: Its name is longer than 2,000 bytes.")
+    assert len(warning) < 300
+    assert (3, 0) == (refreshed(made).unchanged, refreshed(made).removed)
+
+
 @pytest.mark.parametrize("dimension", [384, 1536, 3072])
 def test_the_dimension_of_vectors_is_the_embedders_and_may_change(
     root: Path, any_store: KnowledgeStore, dimension: int
