@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -29,6 +30,7 @@ from heartbit.stores.records import NewRun
 from tests.support.canvas import until
 from tests.support.command_line import environment
 from tests.support.durable_agents import CONFIG, addresses, wait_for_line, worker
+from tests.support.repository import compose_services
 from tests.support.stages import ClockedDatabase, new_run
 
 SECONDS = 30
@@ -394,6 +396,31 @@ def test_entries_of_a_host_go_on_beside_ours_also_without_the_database(place: Pl
         with place.beat(app="host"):
             until(lambda: broker.llen("celery") >= 3, SECONDS)
             until(lambda: [("ours",)] == place.sql("select name from schedules"), SECONDS)
+
+
+@pytest.mark.slow
+def test_the_health_check_of_the_fleet_tells_a_beat_that_ticks_from_one_that_does_not(
+    place: Place,
+) -> None:
+    """The command of docker-compose.yml, as it stands there."""
+    [kind, command] = compose_services()["beat"]["healthcheck"]["test"]
+    assert "CMD-SHELL" == kind
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    env = environment(place.env | {"HOSTNAME": socket.gethostname(), "PATH": path})
+
+    def is_well() -> bool:
+        line = command.replace("$$", "$")
+        done = subprocess.run(line, shell=True, cwd=place.folder, env=env, capture_output=True)
+        return 0 == done.returncode
+
+    place.configure("ours 0 0 1 1 *")
+    with place.beat() as beat:
+        until(is_well, SECONDS)
+        os.kill(beat.process.pid, signal.SIGSTOP)
+        assert not is_well()
+        os.kill(beat.process.pid, signal.SIGCONT)
+        until(is_well, SECONDS)
+    assert not is_well()
 
 
 @pytest.mark.slow

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 
 import pytest
-import yaml
 
 from heartbit.apps import QUEUES
-from tests.support.repository import ROOT, tracked
+from tests.support.repository import ROOT, compose_services, tracked
 
 ADDRESS = re.compile(
     r"https?://[^\s\"')]+/simple\b"
@@ -84,12 +85,6 @@ def test_every_direct_dependency_is_pinned() -> None:
     assert set() == {name.replace("_", "-") for name in names} - pinned
 
 
-def compose_services() -> dict[str, dict[str, object]]:
-    """The services of docker-compose.yml, with anchors and merges resolved."""
-    loaded = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-    return dict(loaded["services"])
-
-
 def procfile() -> dict[str, str]:
     """The lines of the Procfile, by name."""
     lines = (ROOT / "Procfile").read_text().splitlines()
@@ -114,7 +109,36 @@ def test_every_process_of_the_fleet_waits_for_its_tables_and_its_broker() -> Non
     """`docker compose up` on an empty machine starts in the right order."""
     for name, service in compose_services().items():
         if name in procfile():
-            assert {"migrate", "redis"} == set(service["depends_on"])  # type: ignore[call-overload]
+            assert {"migrate", "redis"} == set(service["depends_on"])
+
+
+def test_every_process_of_the_fleet_says_whether_it_is_well() -> None:
+    """All that go on for ever; `migrate` ends by itself."""
+    services = compose_services()
+    assert {"migrate"} == {name for name, each in services.items() if "healthcheck" not in each}
+
+
+def can_compose() -> bool:
+    """Whether there is a docker with its compose plugin."""
+    if shutil.which("docker") is None:
+        return False
+    asked = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False)
+    return asked.returncode == 0
+
+
+@pytest.mark.slow
+def test_docker_compose_accepts_the_file() -> None:
+    """Keys and values are those that compose knows, and every reference leads somewhere."""
+    if not can_compose():
+        pytest.skip("`docker compose version` fails here: install Docker's compose plugin")
+    done = subprocess.run(
+        ["docker", "compose", "-f", "docker-compose.yml", "config", "-q"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (0, "") == (done.returncode, done.stderr)
 
 
 def test_the_licence_is_the_one_the_metadata_names() -> None:

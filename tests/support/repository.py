@@ -5,6 +5,9 @@ from __future__ import annotations
 import subprocess
 from functools import cache
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -30,3 +33,9 @@ def _ours(path: Path) -> bool:
     return path.is_file() and not any(
         name in made or (name.startswith(".") and name != ".ci") for name in folders
     )
+
+
+def compose_services() -> dict[str, dict[str, Any]]:
+    """The services of docker-compose.yml, with anchors and merges resolved."""
+    loaded = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    return dict(loaded["services"])
