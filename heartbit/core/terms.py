@@ -9,9 +9,13 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from itertools import islice
 
 MAX_TERM_CHARACTERS = 64
 """Longer words (hashes, encoded data) are cut: nobody searches for their ends."""
+
+MAX_QUERY_TERMS = 256
+"""A question has fewer; a whole document for a query would be looked up word by word."""
 
 _WORD = re.compile(r"[^\W_]+")
 # Scripts that are written without blanks between words: Thai to Khmer, kana, Han, Hangul excepted.
@@ -29,6 +33,11 @@ def terms(text: str) -> list[str]:
     if not _UNSPACED.search(folded):  # most texts, and a third of the time
         return [word[:MAX_TERM_CHARACTERS] for word in words]
     return [term for word in words for term in _split(word)]
+
+
+def query_terms(text: str) -> tuple[str, ...]:
+    """What is searched for with a text: its first terms, each once, up to MAX_QUERY_TERMS."""
+    return tuple(islice(dict.fromkeys(terms(text)), MAX_QUERY_TERMS))
 
 
 def term_counts(text: str, keywords: Iterable[str] = (), *, weight: int = 2) -> Mapping[str, int]:

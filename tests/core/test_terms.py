@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heartbit.core.terms import MAX_TERM_CHARACTERS, term_counts, terms
+from heartbit.core.terms import (
+    MAX_QUERY_TERMS,
+    MAX_TERM_CHARACTERS,
+    query_terms,
+    term_counts,
+    terms,
+)
 
 
 @pytest.mark.parametrize(
@@ -26,6 +32,13 @@ from heartbit.core.terms import MAX_TERM_CHARACTERS, term_counts, terms
 def test_a_text_is_found_by_its_words_whatever_their_form(text: str, expected: list[str]) -> None:
     """Case, compatibility forms, identifiers, numbers, and scripts without blanks."""
     assert expected == terms(text)
+
+
+def test_a_query_has_its_first_terms_each_once() -> None:
+    """However long it is: what comes later than that is not searched for."""
+    assert ("late", "acks") == query_terms("late acks, LATE")
+    words = [f"w{number}" for number in range(MAX_QUERY_TERMS + 50)]
+    assert tuple(words[:MAX_QUERY_TERMS]) == query_terms(" ".join(["w0"] * 999 + words))
 
 
 def test_art_does_not_match_start() -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from heartbit.core.chunking import Chunk
 from heartbit.core.knowledge import Passage
+from heartbit.core.terms import MAX_QUERY_TERMS
 from heartbit.stores.database import Database
 from heartbit.stores.knowledge.base import KnowledgeStore
 from heartbit.stores.knowledge.in_memory import InMemoryKnowledge
@@ -132,6 +133,13 @@ def test_a_search_finds_whole_words_and_ranks_rare_ones_first(store: KnowledgeSt
     assert [] == store.search("art")
     assert [] == store.search("% _ %%")
     assert [] == store.search("")
+
+
+def test_the_first_terms_of_a_long_query_are_searched_for(store: KnowledgeStore) -> None:
+    """The same ones in every store."""
+    words = [f"w{number}" for number in range(MAX_QUERY_TERMS + 1)]
+    store.replace_documents([document("a", words[-2]), document("b", words[-1])])
+    assert ["a"] == [each.source for each in store.search(" ".join(words))]
 
 
 def test_a_chunk_is_found_by_the_heading_it_stands_under(store: KnowledgeStore) -> None:

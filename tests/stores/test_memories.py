@@ -16,6 +16,7 @@ import psycopg
 import pytest
 
 from heartbit.core.memory import MemoryQuery, Namespace, Recalled
+from heartbit.core.terms import MAX_QUERY_TERMS
 from heartbit.errors import MemoryStoreError
 from heartbit.stores.database import Database
 from heartbit.stores.memories import postgres as postgres_memories
@@ -265,6 +266,25 @@ def test_a_recall_finds_whole_words_and_ranks_rare_ones_first(store: MemoryStore
     assert "rare" == ids(store.recall(query("queue chord")))[0]
     assert [] == store.recall(query("art"))
     assert [] == store.recall(query("% _ %%"))
+
+
+def test_a_megabyte_is_remembered_and_may_be_asked_for(store: MemoryStore) -> None:
+    """Whatever is in it, and by its own text."""
+    text = f"é\0\ud800 {' '.join(f'w{number}' for number in range(150_000))}"
+    assert len(text) > 1_000_000
+    store.store(new("a", text))
+    store.store(new("b", "w1 w149999"))
+    assert [text] == [each.content for each in store.get(ME, ["a"])]
+    assert {"a", "b"} == set(ids(store.recall(query("w149999"))))
+    assert {"a", "b"} == set(ids(store.recall(query(text))))
+
+
+def test_the_first_terms_of_a_long_query_are_searched_for(store: MemoryStore) -> None:
+    """The same ones in every store."""
+    words = [f"w{number}" for number in range(MAX_QUERY_TERMS + 1)]
+    store.store(new("last", words[-2]))
+    store.store(new("beyond", words[-1]))
+    assert ["last"] == ids(store.recall(query(" ".join(words))))
 
 
 def test_a_keyword_is_found_like_a_word(store: MemoryStore) -> None:

@@ -24,7 +24,7 @@ from heartbit.core.knowledge import (
 )
 from heartbit.core.memory import Embedding
 from heartbit.core.ranking import Corpus, bm25, cosine
-from heartbit.core.terms import terms
+from heartbit.core.terms import query_terms
 from heartbit.stores.knowledge.rows import counts_of
 from heartbit.stores.memories.rows import plain
 
@@ -176,7 +176,7 @@ class InMemoryKnowledge:
         return document is not None
 
     def _by_words(self, query: str, inside: Mapping[str, _Kept]) -> dict[str, float]:
-        wanted = tuple(dict.fromkeys(terms(query)))
+        wanted = query_terms(query)
         holding = {term: self._holding.get(term, {}) for term in wanted}
         counts: defaultdict[str, dict[str, int]] = defaultdict(dict)
         for term, found in holding.items():

@@ -22,7 +22,7 @@ from heartbit.core.knowledge import (
 )
 from heartbit.core.memory import Embedding
 from heartbit.core.ranking import CANDIDATES
-from heartbit.core.terms import terms
+from heartbit.core.terms import query_terms
 from heartbit.stores.database import Connection, Database
 from heartbit.stores.knowledge.rows import (
     chunk_rows,
@@ -133,7 +133,7 @@ class PostgresKnowledge:
         parameters = {
             "collection": self._collection,
             "source_filter": plain(source_filter) if source_filter else None,
-            "terms": list(dict.fromkeys(terms(query))),
+            "terms": list(query_terms(query)),
             "candidates": CANDIDATES,
             "vector": list(compared.vector) if compared else None,
         }

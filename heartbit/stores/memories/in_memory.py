@@ -27,7 +27,7 @@ from heartbit.core.memory import (
     with_linked,
 )
 from heartbit.core.ranking import Corpus, bm25, cosine, relevance
-from heartbit.core.terms import terms
+from heartbit.core.terms import query_terms
 from heartbit.errors import MemoryStoreError
 from heartbit.stores.memories.base import NewMemory
 from heartbit.stores.memories.entries import consolidated, indexed, new_memory, relinked, updated
@@ -333,7 +333,7 @@ def _relevance(
     spaces: Iterable[_Space], inside: Mapping[str, _Kept], text: str, embedding: Embedding | None
 ) -> dict[str, float]:
     """How much memories have to do with a query, by words and by meaning."""
-    query = tuple(dict.fromkeys(terms(text)))
+    query = query_terms(text)
     holding = {
         term: [id_ for space in spaces for id_ in space.holding.get(term, ()) if id_ in inside]
         for term in query

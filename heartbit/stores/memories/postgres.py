@@ -23,7 +23,7 @@ from heartbit.core.memory import (
     with_linked,
 )
 from heartbit.core.ranking import CANDIDATES, relevance
-from heartbit.core.terms import terms
+from heartbit.core.terms import query_terms
 from heartbit.errors import MemoryStoreError
 from heartbit.stores.database import Connection, Database
 from heartbit.stores.memories.base import NewMemory
@@ -321,7 +321,7 @@ def _candidates(
         )
     parameters = {
         **filters(query),
-        "terms": list(dict.fromkeys(terms(query.text))),
+        "terms": list(query_terms(query.text)),
         "candidates": CANDIDATES,
         "vector": list(compared.vector) if compared else None,
     }
