@@ -815,6 +815,22 @@ def test_of_two_who_decide_at_the_same_instant_one_does(stage: Stage) -> None:
         assert 1 == sum(pool.map(attempt, range(4)))
 
 
+def test_a_question_waits_for_weeks_and_holds_nothing(stage: Stage) -> None:
+    """Nobody has to look after the run until somebody answers."""
+    run_id = stage.open()
+    stage.claim(run_id)
+    events = replied(), ApprovalRequested(step="1/approval", calls=CALLS, positions=(0,))
+    approval = NewApproval(step="1/approval", agent="solo", calls=CALLS)
+    waits = {"approval": approval, "change": Change(status="waiting")}
+    stage.append(run_id, *events, step="1/model", attempt=1, **waits)
+    stage.advance(21 * 24 * 3600)
+    assert ({}, [], []) == (stage.expired(), stage.unsent(), stage.timers())
+    assert [run_id] == [each.run_id for each in stage.journal.open_approvals()]
+    decide(stage, run_id)
+    stage.advance(3)
+    assert ["decided/1/approval"] == stage.timers()
+
+
 def test_a_decision_about_other_calls_is_refused(stage: Stage) -> None:
     run_id = asked(stage)
     with pytest.raises(RunStateError, match="about other calls"):
