@@ -128,8 +128,8 @@ def names_of_append(append: Append) -> list[str]:
     return [f"{verb} {step}" for step in (first, *(step for step, _ in append.beside))]
 
 
-# Every method that stores something about one run, and what that is called. The sweep's are left
-# out: what they hand out depends on the time that has passed.
+# Every method that stores something about one run, and what that is called. What the sweep hands
+# out is left out: that depends on the time that has passed.
 COMMITS: Mapping[str, Callable[..., tuple[str, Sequence[str]]]] = {
     "append": lambda append: (append.run_id, names_of_append(append)),
     "claim": lambda run_id, step, **_: (run_id, [f"claim {step}"]),
@@ -140,6 +140,8 @@ COMMITS: Mapping[str, Callable[..., tuple[str, Sequence[str]]]] = {
     "complete": lambda run_id: (run_id, ["complete"]),
     "decide": lambda run_id, step, decisions, **_: (run_id, [f"decide {step}"]),
     "request_cancel": lambda run_id, **_: (run_id, ["cancel"]),
+    "set_timer": lambda run_id, what, seconds: (run_id, [f"timer {what}"]),
+    "clear_timer": lambda run_id, what: (run_id, [f"no timer {what}"]),
 }
 
 

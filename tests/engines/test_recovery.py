@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -29,18 +30,23 @@ from tests.support.bench import (
     RUN,
     SOLO,
     Bench,
+    Clock,
     Died,
     calling,
 )
 from tests.support.parity import canonical
+from tests.support.shared_postgres import delete_all_rows
+from tests.support.stages import ClockedDatabase, ClockedJournal
+
+Make = Callable[..., Bench]
 
 TOOL = ("step", RUN, "1/tool/0")
 MODEL = ("step", RUN, "1/model")
 
 
-def begun(tool: str) -> Bench:
+def begun(tool: str, make: Make = Bench) -> Bench:
     """A run whose worker was lost in its only call, and the lease has just run out."""
-    bench = Bench(calling(tool), SOLO)
+    bench = make(calling(tool), SOLO)
     bench.engine.resume(RUN)
     bench.deliver(bench.outbox.messages.pop(0))
     lose(bench)
@@ -57,18 +63,18 @@ def lose(bench: Bench) -> None:
     bench.clock.now += LEASE_SECONDS + 1
 
 
-def poisoned() -> Bench:
+def poisoned(make: Make = Bench) -> Bench:
     """Three workers were lost in the call."""
-    bench = begun("look")
+    bench = begun("look", make)
     for _ in range(2):
         bench.sweep.once()
         lose(bench)
     return bench
 
 
-def poisoned_beside_sub_runs() -> Bench:
+def poisoned_beside_sub_runs(make: Make = Bench) -> Bench:
     """The same, while two sub-agents have not ended."""
-    bench = Bench()
+    bench = make()
     bench.engine.resume(RUN)
     bench.deliver(MODEL)
     for _ in range(3):
@@ -77,25 +83,25 @@ def poisoned_beside_sub_runs() -> Bench:
     return bench
 
 
-def unsent() -> Bench:
+def unsent(make: Make = Bench) -> Bench:
     """A run that was opened, and nothing was sent."""
-    bench = Bench(calling("look"), SOLO)
+    bench = make(calling("look"), SOLO)
     bench.clock.now += 2
     return bench
 
 
-def message_lost() -> Bench:
+def message_lost(make: Make = Bench) -> Bench:
     """The first message was sent and is gone."""
-    bench = unsent()
+    bench = unsent(make)
     bench.engine.resume(RUN)
     bench.outbox.messages.clear()
     bench.clock.now += LEASE_SECONDS + 1
     return bench
 
 
-def sub_runs_unsent() -> Bench:
+def sub_runs_unsent(make: Make = Bench) -> Bench:
     """The worker died between the commit and the chord."""
-    bench = Bench()
+    bench = make()
     bench.engine.resume(RUN)
     bench.deliver(MODEL)
     bench.outbox.messages.clear()
@@ -103,18 +109,18 @@ def sub_runs_unsent() -> Bench:
     return bench
 
 
-def deadline() -> Bench:
+def deadline(make: Make = Bench) -> Bench:
     """The time of a run with sub-runs is over."""
-    bench = Bench(agent=replace(CHIEF, run_timeout_seconds=60))
+    bench = make(agent=replace(CHIEF, run_timeout_seconds=60))
     bench.engine.resume(RUN)
     bench.deliver(MODEL)
     bench.clock.now += 61
     return bench
 
 
-def cancelled() -> Bench:
+def cancelled(make: Make = Bench) -> Bench:
     """Somebody has asked for the end of a tree, and no message arrived."""
-    bench = Bench()
+    bench = make()
     bench.engine.resume(RUN)
     bench.deliver(MODEL)
     bench.engine.cancel(RUN)
@@ -123,32 +129,32 @@ def cancelled() -> Bench:
     return bench
 
 
-def asked() -> Bench:
+def asked(make: Make = Bench) -> Bench:
     """A call that waits for a human."""
-    bench = Bench(calling("look"), replace(SOLO, approve=True))
+    bench = make(calling("look"), replace(SOLO, approve=True))
     bench.start()
     return bench
 
 
-def decided() -> Bench:
+def decided(make: Make = Bench) -> Bench:
     """The human has answered, and whoever took the answer died."""
-    bench = asked()
+    bench = asked(make)
     bench.decide(Decision(position=0, verdict="deny", reason="No"))
     bench.clock.now += 3
     return bench
 
 
-def unanswered() -> Bench:
+def unanswered(make: Make = Bench) -> Bench:
     """Nobody has answered in time."""
-    bench = Bench(calling("look"), replace(SOLO, approve=True, approval_timeout_seconds=60.0))
+    bench = make(calling("look"), replace(SOLO, approve=True, approval_timeout_seconds=60.0))
     bench.start()
     bench.clock.now += 61
     return bench
 
 
-def begun_again() -> Bench:
+def begun_again(make: Make = Bench) -> Bench:
     """A call in doubt that a human has approved, and every message is lost."""
-    bench = begun("fire")
+    bench = begun("fire", make)
     bench.sweep.once()
     bench.decide(Decision(position=0, verdict="approve"))
     bench.later(3)
@@ -157,22 +163,21 @@ def begun_again() -> Bench:
     return bench
 
 
-def unpublished() -> Bench:
+def unpublished(make: Make = Bench) -> Bench:
     """The run has ended, and its worker died before it said so."""
-    bench = Bench(calling("look"), SOLO)
-    bench.start()
-    run = bench.journal._tables.runs[RUN]
-    bench.journal._tables.runs[RUN] = replace(
-        run, completion_done=False, completion_after=bench.clock.now + 2
-    )
+    bench = make(calling("look"), SOLO)
+    bench.engine.resume(RUN)
+    while bench.outbox.messages != [("end", RUN)]:
+        bench.deliver(bench.outbox.messages.pop(0))
+    bench.outbox.messages.clear()
     bench.clock.now += 3
     return bench
 
 
-LOST: dict[str, Callable[[], Bench]] = {
-    "a pure call": lambda: begun("look"),
-    "an at_most_once call": lambda: begun("pay"),
-    "a call that a human is asked about": lambda: begun("fire"),
+LOST: dict[str, Callable[..., Bench]] = {
+    "a pure call": lambda make=Bench: begun("look", make),
+    "an at_most_once call": lambda make=Bench: begun("pay", make),
+    "a call that a human is asked about": lambda make=Bench: begun("fire", make),
     "a poisoned call": poisoned,
     "a poisoned call beside sub-runs": poisoned_beside_sub_runs,
     "a step that was never sent": unsent,
@@ -252,16 +257,45 @@ def end_of(bench: Bench) -> tuple[list[list[str]], int, bool]:
     return sorted(canonical(bench.journal.events(r.run_id)) for r in runs), payments, told
 
 
+class _Following(ClockedDatabase):
+    """Its clock goes by the one of the bench."""
+
+    clock: Clock
+
+    def ahead(self) -> float:
+        return self.clock.now - Clock.now
+
+
+@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.slow)])
+def make(request: pytest.FixtureRequest) -> Iterator[Make]:
+    """Makes benches, each with an empty journal of one kind."""
+    if request.param == "memory":
+        yield Bench
+        return
+    url = request.getfixturevalue("postgres")
+    journal = ClockedJournal(url, _Following)
+
+    def kept(clock: Clock) -> Any:
+        delete_all_rows(url)
+        journal.database.clock = clock  # type: ignore[attr-defined]
+        return journal
+
+    yield partial(Bench, journal=kept)
+    journal.close()
+
+
 @every_loss
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_a_sweep_may_die_at_any_statement(lost: Callable[[], Bench], after: bool) -> None:
+def test_a_sweep_may_die_at_any_statement(
+    make: Make, lost: Callable[..., Bench], after: bool
+) -> None:
     """The next one makes up for it, and the run ends as if nothing had happened."""
-    undisturbed = lost()
+    undisturbed = lost(make)
     undisturbed.sweep.once()
     expected = end_of(undisturbed)
     number, deaths = 1, 0
     while True:
-        bench = lost()
+        bench = lost(make)
         if not sweep_that_dies(bench, number, after=after):
             break
         assert expected == end_of(bench), f"died at call {number}"
@@ -270,7 +304,7 @@ def test_a_sweep_may_die_at_any_statement(lost: Callable[[], Bench], after: bool
 
 
 @every_loss
-def test_the_sweep_finds_what_was_lost_at_once(lost: Callable[[], Bench]) -> None:
+def test_the_sweep_finds_what_was_lost_at_once(lost: Callable[..., Bench]) -> None:
     """One sweep, once it is due: a message goes out, or the journal has grown."""
     bench = lost()
     before = (bench.journal.events(RUN), list(bench.outbox.messages))

@@ -30,11 +30,15 @@ class ClockedDatabase(Database):
 
     offset = 0.0
 
+    def ahead(self) -> float:
+        """By how many seconds."""
+        return self.offset
+
     @contextmanager
     def connection(self, pool: str = "journal") -> Iterator[Connection]:
         """A connection that tells that time."""
         with super().connection(pool) as connection:
-            setting = [f"{self.offset} seconds"]
+            setting = [f"{self.ahead()} seconds"]
             connection.execute("select set_config('heartbit.clock_offset', %s, false)", setting)
             yield connection
 
@@ -42,8 +46,8 @@ class ClockedDatabase(Database):
 class ClockedJournal(PostgresJournal):
     """The journal over such a database."""
 
-    def __init__(self, url: str) -> None:
-        self.database = ClockedDatabase(url)
+    def __init__(self, url: str, kind: type[ClockedDatabase] = ClockedDatabase) -> None:
+        self.database = kind(url)
         PostgresRuns.__init__(self, self.database)
 
 
