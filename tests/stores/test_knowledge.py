@@ -270,6 +270,22 @@ def test_without_pgvector_chunks_are_found_by_words_after_one_warning(
     later.close()
 
 
+def test_a_database_that_cannot_have_pgvector_finds_chunks_by_words_after_one_warning(
+    postgres_without_vectors: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """For a role that may not add it."""
+    made = PostgresKnowledge(Database(postgres_without_vectors, pool_size=1))
+    made.replace_documents([document("a", "lease", "beta")])
+    lease = vector_of("lease")
+    with caplog.at_level(logging.WARNING):
+        made.prepare_model("hash", 32)
+        made.embed([(each, lease) for each in made.without_embedding("hash", limit=9)])
+        for _ in range(2):
+            assert ["a#0"] == places(made.search("lease", embedding=lease))
+    made.close()
+    assert ["no pgvector" in record.message for record in caplog.records] == [True]
+
+
 @pytest.mark.parametrize("dimension", [3, 384, 1536, 3072, 5000])
 def test_vectors_of_any_length_can_be_kept_and_compared(
     in_postgres: PostgresKnowledge, dimension: int

@@ -630,6 +630,26 @@ def test_without_pgvector_memories_are_found_by_words_after_one_warning(
     later.close()
 
 
+def test_a_database_that_cannot_have_pgvector_finds_memories_by_words_after_one_warning(
+    postgres_without_vectors: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Everything else works as anywhere, indexes over vectors included: there are none."""
+    refused = pytest.raises(psycopg.errors.InsufficientPrivilege)
+    with psycopg.connect(postgres_without_vectors) as connection, refused:
+        connection.execute("create extension vector")
+    made = PostgresMemories(Database(postgres_without_vectors, pool_size=1))
+    with caplog.at_level(logging.WARNING):
+        for id_, text in (("a", "lease"), ("b", "beta")):
+            made.store(new(id_, text), vector_of("lease"))
+        assert made.update(ME, "b", "gamma", embedding=vector_of("lease"))
+        for _ in range(2):
+            assert ["a"] == ids(made.recall(query("lease"), embedding=vector_of("lease")))
+        assert ["a", "b"] == sorted(ids(made.recall(query(""))))
+        made.tend_indexes("hash")
+    made.close()
+    assert ["no pgvector" in record.message for record in caplog.records] == [True]
+
+
 def test_what_a_transaction_stores_is_gone_with_it(
     in_postgres: PostgresMemories, postgres: str
 ) -> None:

@@ -13,10 +13,14 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import psycopg
 import pytest
 import redis
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from heartbit.embedded import EmbeddedValkey
+from heartbit.stores.migrate import migrate
 from tests.support.shared_postgres import (
     TEMPLATE,
     SharedPostgres,
@@ -79,6 +83,27 @@ def make_database(postgres_server: str) -> Iterator[DatabaseMaker]:
             return url
 
         yield make
+
+
+@pytest.fixture
+def postgres_without_vectors(make_database: DatabaseMaker) -> Iterator[str]:
+    """The url of a database with our tables and without pgvector, for a role that cannot add it."""
+    url, role = make_database("template0"), f"role_{uuid.uuid4().hex}"
+    names = {
+        "role": sql.Identifier(role),
+        "password": sql.Literal(conninfo_to_dict(url)["password"]),
+    }
+    migrate(url)
+    with psycopg.connect(url, autocommit=True) as connection:
+        for statement in (
+            "create role {role} login password {password}",
+            "grant usage on schema public to {role}",
+            "grant all on all tables in schema public to {role}",
+        ):
+            connection.execute(sql.SQL(statement).format(**names))
+        yield make_conninfo(url, user=role)
+        for statement in ("drop owned by {role}", "drop role {role}"):
+            connection.execute(sql.SQL(statement).format(**names))
 
 
 @pytest.fixture(scope="session")
