@@ -40,12 +40,14 @@ select best.id, c.source, c.number, c.entry::text, c.first_line, c.last_line, d.
   join knowledge_documents d on d.collection = c.collection and d.source = c.source
 
 -- knowledge_meaning --
--- The nearest vectors of one model inside the filters.
-select id, source, number,
-       1 - (embedding::{type} <=> %(vector)s::real[]::{type}) as similarity
-  from inside where embedding_model = {model}
- order by embedding::{type} <=> %(vector)s::real[]::{type}, id collate "C"
- limit %(candidates)s
+-- The nearest vectors of one model inside the filters. Equals come by id, and all of them are looked
+-- at: an index gives distances in order and nothing else, so the ids have to be sorted outside.
+select id, source, number, coalesce(nullif(similarity, 'nan'), 0) as similarity from (
+    select id, source, number, embedding::{type} <=> %(vector)s::real[]::{type} as distance,
+           1 - (embedding::{type} <=> %(vector)s::real[]::{type}) as similarity
+      from inside where embedding_model = {model}
+     order by distance fetch first (%(candidates)s) rows with ties
+) as nearest order by distance, id collate "C" limit %(candidates)s
 
 -- knowledge_no_meaning --
 -- In place of the nearest vectors when there are none to compare.

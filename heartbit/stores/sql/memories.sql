@@ -62,11 +62,14 @@ select {columns}, words.score as by_words, meaning.similarity as by_meaning,
    and m.id in (select id from words union all select id from meaning)
 
 -- memory_meaning --
--- The nearest vectors of one model inside the filters.
-select id, 1 - (embedding::{type} <=> %(vector)s::real[]::{type}) as similarity
-  from inside where embedding_model = {model}
- order by embedding::{type} <=> %(vector)s::real[]::{type}, id collate "C"
- limit %(candidates)s
+-- The nearest vectors of one model inside the filters. Equals come by id, and all of them are looked
+-- at: an index gives distances in order and nothing else, so the ids have to be sorted outside.
+select id, coalesce(nullif(similarity, 'nan'), 0) as similarity from (
+    select id, embedding::{type} <=> %(vector)s::real[]::{type} as distance,
+           1 - (embedding::{type} <=> %(vector)s::real[]::{type}) as similarity
+      from inside where embedding_model = {model}
+     order by distance fetch first (%(candidates)s) rows with ties
+) as nearest order by distance, id collate "C" limit %(candidates)s
 
 -- memory_no_meaning --
 -- In place of the nearest vectors when there are none to compare.
