@@ -386,6 +386,38 @@ def test_what_is_linked_to_a_match_is_recalled_with_it_inside_the_filters(
     assert (("match",),) == tuple(each.related_ids for each in store.get(ME, ["linked"]))
 
 
+@pytest.mark.parametrize("other", OTHERS, ids=str)
+def test_a_link_into_another_namespace_is_not_followed(
+    store: MemoryStore, other: Namespace
+) -> None:
+    """An import can have one: whatever it names, a recall stays inside of its filters."""
+    store.store(new("foreign", "something", namespace=other))
+    store.store(new("match", "queue", related_ids=("foreign",)))
+    for vector in (None, vector_of("queue")):
+        assert ["match"] == ids(store.recall(query("queue"), embedding=vector))
+    where = {"tenant_id": other.tenant_id, "user_id": other.user_id, "agent": other.agent}
+    assert [] == store.recall(query("queue", **where))
+
+
+def test_what_is_linked_to_matches_leaves_their_relevance_as_it_was(store: MemoryStore) -> None:
+    """By words and meaning together; what is linked to two has half of the better one's."""
+    for id_, text in (("a", "queue worker"), ("b", "queue"), ("c", "worker lease turn tool")):
+        store.store(new(id_, text), vector_of(text))
+    asked = vector_of("queue worker")
+    store.store(new("linked", "something"))
+    before = {
+        each.memory.id: each.relevance
+        for each in store.recall(query("queue worker"), embedding=asked)
+    }
+    assert ["a", "b", "c"] == sorted(before, key=lambda id_: -before[id_])
+    assert 1.0 == before["a"] > before["b"] > before["c"] > 0
+    for id_ in "bc":
+        store.link(ME, id_, "linked")
+    found = store.recall(query("queue worker"), embedding=asked)
+    expected = before | {"linked": pytest.approx(before["b"] / 2)}
+    assert expected == {each.memory.id: each.relevance for each in found}
+
+
 def test_an_update_changes_what_a_memory_is_found_by(store: MemoryStore) -> None:
     """Its words, keywords, summary and vector: nothing that was said before finds it."""
     before = new("a", "queue", keywords=("old",), summary="A broker.", importance=9)
