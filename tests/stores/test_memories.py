@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from heartbit.core.memory import MemoryQuery, Namespace, Recalled
+from heartbit.core.memory import MemoryQuery, Namespace, Recalled, Weights
 from heartbit.core.terms import MAX_QUERY_TERMS
 from heartbit.errors import MemoryStoreError
 from heartbit.stores.database import Database
@@ -351,6 +351,34 @@ def test_each_condition_holds_for_what_is_recalled(
         )
     )
     assert expected == ids(store.recall(query(text, **conditions)))
+
+
+NONE = {"recency": 0.0, "importance": 0.0, "relevance": 0.0, "strength": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("weight", "text"),
+    [
+        (weight, text)
+        for weight in NONE
+        for text in ("", "lease")
+        if (weight, text) != ("relevance", "")
+    ],
+)
+def test_the_weight_of_a_part_decides_what_is_recalled_first(
+    store: MemoryStore, weight: str, text: str
+) -> None:
+    """With words and without; the one memory that has more of that part comes first."""
+    old = {"importance": 1, "strength": 0.2, "created_at": ago(days=30), "last_accessed": ago()}
+    filler = "queue worker broker turn tool"
+    store.store(new("recency", f"lease {filler}", **old | {"created_at": ago()}))
+    store.store(new("importance", f"lease {filler}", **old | {"importance": 10}))
+    store.store(new("relevance", "lease", **old))
+    store.store(new("strength", f"lease {filler}", **old | {"strength": 1.0}))
+    found = store.recall(query(text), weights=Weights(**NONE | {weight: 1.0}))
+    assert 4 == len(found)
+    assert (weight, pytest.approx(1.0, abs=0.01)) == (found[0].memory.id, found[0].score)
+    assert found[1].score < 0.9
 
 
 def test_a_recall_reinforces_what_it_gives_and_nothing_else(store: MemoryStore) -> None:

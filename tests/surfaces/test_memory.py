@@ -55,7 +55,12 @@ def model(request: Recorded) -> Reply:
     return Reply(text=asked.last)
 
 
-def conversation(memory: str, folder: Path, embeddings: str = "") -> tuple[list[Any], list[str]]:
+def conversation(
+    memory: str,
+    folder: Path,
+    embeddings: str = "",
+    answer: Callable[[Recorded], Reply] = model,
+) -> tuple[list[Any], list[str]]:
     """Two runs on a configuration: the bodies of all requests, and the answers."""
 
     async def talk(url: str) -> list[str]:
@@ -65,7 +70,7 @@ def conversation(memory: str, folder: Path, embeddings: str = "") -> tuple[list[
             outputs = [await orchestrator.run(p) for p in ("Remember this.", "Who is it?")]
         return [each.result or "" for each in outputs]
 
-    with ModelServer(model) as server:
+    with ModelServer(answer) as server:
         answers = asyncio.run(talk(server.url))
     return [request.json for request in server.requests], answers
 
@@ -78,6 +83,35 @@ def test_one_table_switches_the_store_and_nothing_else(postgres: str, tmp_path: 
     assert here == there
     lines = said_here[1].splitlines()
     assert [FACTS[0][0], FACTS[1][0]] == [line.split("] ")[1].split(" (")[0] for line in lines]
+
+
+FITS = "Lease."
+MATTERS = "Whoever works at a step has a lease, which ends by itself when nobody extends it."
+BY_RELEVANCE = "[memory.weights]\nrecency = 0\nimportance = 0\nrelevance = 1\nstrength = 0"
+
+
+def weigher(request: Recorded) -> Reply:
+    """Remembers what fits a question best and what matters most, and asks for the best of both."""
+    asked = Asked(request.json)
+    if asked.turn > 1:
+        return Reply(text=asked.last)
+    if "Remember" not in str(request.json["messages"][0]):
+        return Reply(calls=(Call(name="memory_recall", arguments={"query": "lease", "limit": 1}),))
+    facts = ({"content": FITS, "importance": 1}, {"content": MATTERS, "importance": 10})
+    return Reply(calls=tuple(Call(name="memory_store", arguments=fact) for fact in facts))
+
+
+@pytest.mark.parametrize(
+    ("weights", "first"), [("", MATTERS), (BY_RELEVANCE, FITS)], ids=["default", "relevance"]
+)
+@pytest.mark.parametrize("store", ["in_memory", "postgres"])
+def test_the_configured_weights_decide_what_is_recalled_first(
+    postgres: str, tmp_path: Path, store: str, weights: str, first: str
+) -> None:
+    """What fits, or what matters, for the tool of an agent."""
+    where = f"type = '{store}'\ndatabase_url = '{postgres}'\n"
+    _, said = conversation(where + weights, tmp_path, answer=weigher)
+    assert said[1].split("] ")[1].startswith(first)
 
 
 def test_memories_in_postgres_outlive_the_process_and_belong_to_the_agent(
