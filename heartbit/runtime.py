@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -139,8 +140,10 @@ class Runtime:
         self.leases.check(held)
         boards = StepBoards(self._boards) if writes_boards(command) else None
         outside = self._outside(state, place, held, boards or self._boards)
+        quick = isinstance(command, CallTool) and command.spec.inline
         with ExitStack() as stack:
-            call = stack.enter_context(CallTransaction(self.journal.tool_transaction))
+            open_ = partial(self.journal.tool_transaction, quick=quick)
+            call = stack.enter_context(CallTransaction(open_))
             event = self._event(command, state, replace(outside, transaction=call.during), held)
             call.check()
             if call.written is None:

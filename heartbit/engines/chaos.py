@@ -164,8 +164,10 @@ class _ChaosJournal:
     def transaction(self) -> AbstractContextManager[Any]:
         return self._watched(self._journal.transaction())
 
-    def tool_transaction(self, seconds: float | None = None) -> AbstractContextManager[Any]:
-        return self._watched(self._journal.tool_transaction(seconds))
+    def tool_transaction(
+        self, seconds: float | None = None, *, quick: bool = False
+    ) -> AbstractContextManager[Any]:
+        return self._watched(self._journal.tool_transaction(seconds, quick=quick))
 
     @contextmanager
     def _watched(self, transaction: AbstractContextManager[Any]) -> Iterator[Any]:

@@ -81,13 +81,15 @@ class Database:
             yield connection
 
     @contextmanager
-    def tool_tables(self, seconds: float | None = None) -> Iterator[ToolTables]:
+    def tool_tables(
+        self, seconds: float | None = None, *, quick: bool = False
+    ) -> Iterator[ToolTables]:
         """A transaction for a tool, on a connection that is kept for tools.
 
         It is committed at the end of the block; it ends by itself if nothing happens in it for too
-        long. A statement in it may take `seconds`.
+        long, which comes sooner for a `quick` tool. A statement in it may take `seconds`.
         """
-        idle = max(seconds or 0, TOOL_IDLE_SECONDS)
+        idle = IDLE_SECONDS if quick else max(seconds or 0, TOOL_IDLE_SECONDS)
         with self._transaction("tools", idle, seconds) as connection:
             try:
                 yield ToolTables(connection)

@@ -278,11 +278,12 @@ class Journal(RunReads, Approvals, Boards, Sweeping, Protocol):
         """A transaction that is committed at the end of the block."""
 
     def tool_transaction(
-        self, seconds: float | None = None
+        self, seconds: float | None = None, *, quick: bool = False
     ) -> AbstractContextManager[ToolTransaction]:
         """The same for a tool with tables of its own, on a connection that is kept for such tools.
 
-        A statement in it may take `seconds`.
+        A statement in it may take `seconds`. A `quick` tool does nothing between its statements: if
+        its process is frozen, what it holds is soon free for others.
         """
 
     def extend_leases(self, held: Sequence[L], lease_seconds: float) -> tuple[L, ...]:

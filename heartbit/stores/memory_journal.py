@@ -107,7 +107,7 @@ class InMemoryJournal(MemoryReads, MemorySweeping):
                 raise
 
     def tool_transaction(
-        self, seconds: float | None = None
+        self, seconds: float | None = None, *, quick: bool = False
     ) -> AbstractContextManager[_Transaction]:
         """The same: a tool has no tables here."""
         return self.transaction()

@@ -120,9 +120,11 @@ class PostgresJournal(PostgresRuns, PostgresApprovals, PostgresBoards, PostgresS
             transaction.write_boards()
 
     @contextmanager
-    def tool_transaction(self, seconds: float | None = None) -> Iterator[ToolTransaction]:
+    def tool_transaction(
+        self, seconds: float | None = None, *, quick: bool = False
+    ) -> Iterator[ToolTransaction]:
         """The same for a tool with tables of its own, on a connection kept for such tools."""
-        with self._database.tool_tables(seconds) as tables:
+        with self._database.tool_tables(seconds, quick=quick) as tables:
             transaction = _ToolTransaction(self, tables)
             yield transaction
             transaction.write_boards()

@@ -74,6 +74,7 @@ def test_a_run_that_went_as_the_undisturbed_one_has_kept_every_promise() -> None
         ("result", Seen(record=replace(record(), result={}), requests=[], calls=begun(1))),
         ("journal", Seen(record=record(content="other"), requests=[], calls=begun(1))),
         ("journal", Seen(record=replace(record(), board=()), requests=[], calls=begun(1))),
+        ("journal", Seen(record=replace(record(), memories=("m",)), requests=[], calls=begun(1))),
         ("tools", Seen(record=record("at_most_once"), requests=[], calls=begun(2))),
         ("tools", Seen(record=record(), requests=[], calls=[])),
         (

@@ -368,6 +368,15 @@ def test_a_tools_writes_count_with_its_event_or_not_at_all(stage: Stage, sql: Sq
         sql("drop table bookings")
 
 
+def test_a_tool_of_our_own_stores_lets_go_sooner_when_its_process_is_frozen(stage: Stage) -> None:
+    """It does nothing between its statements, and others wait for the rows of its memories."""
+    asked = "show idle_in_transaction_session_timeout"
+    with stage.journal.tool_transaction(120, quick=True) as transaction:
+        assert ("5s",) == transaction.connection.execute(asked).fetchone()
+    with stage.journal.tool_transaction(120) as transaction:
+        assert ("2min",) == transaction.connection.execute(asked).fetchone()
+
+
 def test_a_tool_that_forgets_its_transaction_loses_it(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

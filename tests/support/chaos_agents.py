@@ -8,9 +8,10 @@ conversation that is summarised.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import heartbit
-from heartbit.core.messages import ToolCall
+from heartbit.core.messages import ToolCall, ToolResult
 from heartbit.core.request import ModelRequest
 from heartbit.core.tools import DELEGATE
 from heartbit.providers.scripted import Reply, call
@@ -38,17 +39,29 @@ TASKS = [
     {"agent": "clerk", "task": "Pay, and write it down."},
     {"agent": "scout", "task": "Look around."},
 ]
+DESK = "The cash desk is downstairs."
+HOURS = "The cash desk opens at nine."
+STAMP = "A stamp costs one euro."
+# Where a tool wants the id of a memory, this says what the memory said when it was stored.
 TURNS: dict[str, Sequence[Sequence[ToolCall]]] = {
     "clerk": [
         [
             call("look", what="at the bill"),
             call("pay", what="the bill"),
             call("memory_store", content="The bill came in May.", keywords=["bill"]),
-            call("memory_store", content="The cash desk is downstairs."),
+            call("memory_store", content=DESK),
+            call("memory_store", content=HOURS),
+            call("memory_store", content=STAMP),
         ],
         [
             call("book", what="the payment"),
             call("memory_store", content="The bill is paid.", keywords=["bill"], importance=9),
+            call(
+                "memory_consolidate",
+                source_ids=[DESK, HOURS],
+                content="The cash desk is downstairs and opens at nine.",
+            ),
+            call("memory_update", id=STAMP, content="A stamp costs two euros."),
         ],
         [
             call("blackboard_write", key="paid", value="the bill"),
@@ -75,4 +88,25 @@ def reply(request: ModelRequest) -> Reply:
         return "All is done." if said else call(DELEGATE, tasks=TASKS)
     turns = TURNS["clerk" if "book" in names else "scout"]
     turn = len(turns) if "So far they paid." in request.messages[0].text else said
-    return list(turns[turn]) if turn < len(turns) else "Done."
+    return [_with_ids(each, request) for each in turns[turn]] if turn < len(turns) else "Done."
+
+
+def _with_ids(wanted: ToolCall, request: ModelRequest) -> ToolCall:
+    """The call with the ids of memories, as the conversation tells them."""
+    given = dict(wanted.arguments)
+    if "id" in given:
+        given["id"] = _id_of(given["id"], request)
+    if "source_ids" in given:
+        given["source_ids"] = [_id_of(content, request) for content in given["source_ids"]]
+    return replace(wanted, arguments=given)
+
+
+def _id_of(content: str, request: ModelRequest) -> str:
+    parts = [part for message in request.messages for part in message.parts]
+    [call_id] = [
+        part.id
+        for part in parts
+        if isinstance(part, ToolCall) and part.arguments.get("content") == content
+    ]
+    [said] = [p.content for p in parts if isinstance(p, ToolResult) and p.call_id == call_id]
+    return said.split()[2].rstrip(".")
