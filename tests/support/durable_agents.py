@@ -1,17 +1,19 @@
 """Agents for durable runs in worker processes: what one does stands in its prompt.
 
 "say X" answers X, "fail" has the provider refuse, "look" calls a tool that only reads, "save N"
-calls a tool N times about which a human is asked, "delegate A; B" hands A and B to the saver.
+calls a tool N times about which a human is asked, "later N" does so when the file `go` is there,
+"delegate A; B" hands A and B to the saver.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -58,7 +60,7 @@ def save(text: str) -> str:
     return f"saved {text}"
 
 
-def reply(request: ModelRequest) -> Reply:
+def reply(request: ModelRequest) -> Reply | Awaitable[Reply]:
     """What the prompt orders; once tools have answered, their results."""
     parts = [part for message in request.messages for part in message.parts]
     results = [part.content for part in parts if isinstance(part, ToolResult)]
@@ -72,12 +74,24 @@ def reply(request: ModelRequest) -> Reply:
             return call("look")
         case ["save", number]:
             return [call("save", text=f"t{n}") for n in range(1, int(number) + 1)]
+        case ["later", number]:
+            return _later([call("save", text=f"t{n}") for n in range(1, int(number) + 1)])
         case ["delegate", orders]:
             tasks = [{"agent": "saver", "task": each} for each in orders.split("; ")]
             return call(DELEGATE, tasks=tasks)
         case ["say", words]:
             return words
     return prompt
+
+
+def _may_go() -> bool:
+    return Path("go").exists()
+
+
+async def _later(calls: Reply) -> Reply:
+    while not _may_go():  # noqa: ASYNC110 - from elsewhere
+        await asyncio.sleep(0.01)
+    return calls
 
 
 def addresses(database: str, broker: str) -> dict[str, str]:

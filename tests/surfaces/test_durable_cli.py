@@ -153,6 +153,18 @@ def test_deciding_twice_is_an_error(shell: Shell) -> None:
         assert f"error: Run {run_id} does not wait for a decision" in done.err
 
 
+def test_nobody_approves_what_was_not_asked_yet(shell: Shell) -> None:
+    """A decision is about calls that somebody has seen; those of the next turn still wait."""
+    run_id = shell("submit", "later 1", "--agent", "saver").out.strip()
+    done = shell("approve", run_id, "--all")
+    assert (1, "", 1) == (done.code, done.out, len(done.notes))
+    assert f"error: Run {run_id} does not wait for a decision" in done.err
+    (shell.folder / "go").touch()
+    while (status := shell.json("status", run_id))["status"] in ("queued", "running"):
+        pass
+    assert ("waiting", 1) == (status["status"], len(status["pending"]))
+
+
 def test_a_decision_on_calls_that_have_changed_is_an_error(shell: Shell) -> None:
     """`--calls` is what a script has seen; it holds for nothing else."""
     run_id = shell.asked("save 1", "--agent", "saver")
