@@ -70,10 +70,15 @@ def _summarising(pages: int, *summaries: str) -> Callable[[Asked], Answer]:
     return answer
 
 
+def _results_of(asked: Asked) -> list[str]:
+    """The tool results in a request."""
+    blocks = [b for m in asked.body["messages"] if m["role"] == "user" for b in _blocks(m)]
+    return [b["content"] for b in blocks if b["type"] == "tool_result"]
+
+
 def _pages_of(asked: Asked) -> list[str]:
     """The starts of the tool results in a request."""
-    blocks = [b for m in asked.body["messages"] if m["role"] == "user" for b in _blocks(m)]
-    return [b["content"][:6] for b in blocks if b["type"] == "tool_result"]
+    return [content[:6] for content in _results_of(asked)]
 
 
 def _blocks(message: dict[str, Any]) -> list[dict[str, Any]]:
@@ -221,6 +226,40 @@ def _pruned_expect(got: Outcome) -> None:
     assert TASK == got.asked[-1].prompt
 
 
+ADA = AgentDefinition(name="ada", system_prompt="I am ada.")
+CHIEF = AgentDefinition(
+    name="orchestrator",
+    system_prompt="I am the chief.",
+    delegates=(ADA,),
+    context_strategy=ContextStrategy(type="summarize", threshold=1600),
+)
+
+
+def _delegated(asked: Asked) -> list[str]:
+    """The tasks whose results the chief is sent, in order."""
+    return [page.split("ada ===")[1].split()[0] for page in _results_of(asked)]
+
+
+def _delegating(asked: Asked) -> Answer:
+    """Three tasks for ada, one after the other, each with a long result."""
+    if _is_summary(asked):
+        return "Task1 is done."
+    if asked.system == ADA.system_prompt:
+        return f"{asked.prompt} is done: " + "y" * 2000
+    done = int(_delegated(asked)[-1].removeprefix("Task")) if asked.results else 0
+    if done == 3:
+        return "All done."
+    return calls(("delegate_task", {"tasks": [{"agent": "ada", "task": f"Task{done + 1}"}]}))
+
+
+def _chief_expect(got: Outcome) -> None:
+    assert "All done." == got.output.result
+    assert 1 == len(got.events(ContextSummarised))
+    chief = [asked for asked in _conversation(got) if asked.system != ADA.system_prompt]
+    assert [[], ["Task1"], ["Task1", "Task2"], ["Task2", "Task3"]] == [*map(_delegated, chief)]
+    assert f"{TASK}\n\n{HEADER}\nTask1 is done." == chief[-1].prompt
+
+
 SCRIPTS = [
     Script(
         name="a sliding window sends the task and the newest whole pairs",
@@ -252,6 +291,13 @@ SCRIPTS = [
         answer=_summarising(8, "FIRST", "SECOND", "THIRD"),
         expect=both(_summaries_expect, _summaries_cost, _pairs_are_whole),
         tools=[PAGE],
+        prompt=TASK,
+    ),
+    Script(
+        name="an orchestrator is sent a summary in the place of what its sub-agents said first",
+        agent=CHIEF,
+        answer=_delegating,
+        expect=both(_chief_expect, _pairs_are_whole),
         prompt=TASK,
     ),
     Script(
