@@ -121,6 +121,17 @@ def test_times_that_were_missed_are_made_up_for_by_one_run(day: Day) -> None:
     assert 1 == len(day.runs)
 
 
+def test_the_next_run_starts_though_the_last_one_has_not_ended(day: Day) -> None:
+    """A run that hangs does not end its schedule; runs of one may overlap."""
+    for count, moment in enumerate(("2030-05-01T09:00:01", "2030-05-02T09:00:01"), 1):
+        day.at(moment)
+        day.schedules.start_due()
+        assert count == len(day.runs)
+    with psycopg.connect(day.url) as connection:
+        found = connection.execute("select status from runs").fetchall()
+    assert [("queued",), ("queued",)] == found
+
+
 def test_a_clock_that_is_put_back_does_not_use_a_time_twice(day: Day) -> None:
     """The run's id is made of schedule and time, and its row is there."""
     day.at("2030-05-01T09:00:01")
