@@ -24,7 +24,7 @@ with inside as not materialized (
       from hits join frequencies using (term) cross join corpus group by id, source, number
 ), words as (
     select id, source, number, score from scores
-     order by round(score::numeric, 9) desc, id collate "C" limit %(candidates)s
+     order by round(score * 1e9) desc, id collate "C" limit %(candidates)s
 ), meaning as (
     {meaning}
 )

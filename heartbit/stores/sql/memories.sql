@@ -51,7 +51,8 @@ with inside as not materialized (
                    / (tf + 1.2 * (0.25 + 0.75 * length / average))) as score
       from hits join frequencies using (term) cross join corpus group by id
 ), words as (
-    select id, score from scores order by score desc, id collate "C" limit %(candidates)s
+    select id, score from scores
+     order by round(score * 1e9) desc, id collate "C" limit %(candidates)s
 ), meaning as (
     {meaning}
 )
