@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from heartbit.demo.fleet import ASKED, BOARD
+from heartbit.demo.fleet import ASKED, BOARD, HELD
 from heartbit.demo.promises import Seen, read_journal
 from heartbit.demo.stage import PATIENCE_SECONDS, Stage, open_stage, until
 from heartbit.errors import HeartbitError
@@ -32,12 +32,13 @@ def main(prompt: str) -> int:
 def show(stage: Stage, prompt: str) -> int:
     """The demonstration, once the servers run."""
     first = stage.start_worker("worker-1")
-    run_id = submitted(stage, prompt)
-    say(f"Submitted {prompt!r} as run {run_id}.")
-    until(lambda: is_in_the_middle(stage, run_id))
-    assert first.pid is not None  # noqa: S101 - it was ready
-    os.kill(first.pid, signal.SIGKILL)
-    asked, killed = stage.notes(ASKED), read_journal(stage.journal, run_id)
+    with stage.file(HELD):
+        run_id = submitted(stage, prompt)
+        say(f"Submitted {prompt!r} as run {run_id}.")
+        until(lambda: is_in_the_middle(stage, run_id))
+        assert first.pid is not None  # noqa: S101 - it was ready
+        os.kill(first.pid, signal.SIGKILL)
+        asked, killed = stage.notes(ASKED), read_journal(stage.journal, run_id)
     lost = frozenset(asked) - killed.turns
     say("Killed worker-1 (SIGKILL).")
     say(f"  In the journal: {listed(killed.turns)}; on the board: {listed(killed.notices)}")

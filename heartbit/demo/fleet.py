@@ -1,7 +1,8 @@
 """The agents of the durable demo: what their model says, and the tool with an effect.
 
 Both write down what they do in the directory $HEARTBIT_DEMO_DIRECTORY, so that the demo can show
-afterwards what was done twice and what was not.
+afterwards what was done twice and what was not. As long as there is a file `held`, the model does
+not answer once a tool has given something: whoever kills its worker then comes in time.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from heartbit.core.tools import DELEGATE
 from heartbit.providers.scripted import Reply, call
 from heartbit.tools.function import tool
 
-# The last turn of the analyst must be under way when a worker is killed for it.
-SECONDS_PER_TURN = 1.0
+SECONDS_PER_TURN = 0.5
+SECONDS_PER_LOOK = 0.05
+HELD = "held"
 ASKED = "asked.log"
 BOARD = "board.txt"
 AT_WORK = "The analyst takes 360360 apart."
@@ -48,6 +50,8 @@ async def reply(request: ModelRequest) -> Reply:
     turn = 1 + sum(message.role == "assistant" for message in request.messages)
     _note(ASKED, f"{agent} {turn}")
     await asyncio.sleep(SECONDS_PER_TURN)
+    while turn > 1 and _path(HELD).exists():  # noqa: ASYNC110 - another process ends it
+        await asyncio.sleep(SECONDS_PER_LOOK)
     return _said(request, names)
 
 
@@ -69,6 +73,9 @@ def _said(request: ModelRequest, names: set[str]) -> Reply:
 
 
 def _note(name: str, line: str) -> None:
-    path = Path(os.environ["HEARTBIT_DEMO_DIRECTORY"], name)
-    with path.open("a") as file:
+    with _path(name).open("a") as file:
         file.write(f"{line}\n")
+
+
+def _path(name: str) -> Path:
+    return Path(os.environ["HEARTBIT_DEMO_DIRECTORY"], name)

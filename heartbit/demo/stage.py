@@ -84,6 +84,16 @@ class Stage:
         command = [sys.executable, "-m", "heartbit", *arguments]
         subprocess.run(command, env=self._env, check=False)  # noqa: S603
 
+    @contextmanager
+    def file(self, name: str) -> Iterator[None]:
+        """A file that agents can see as long as the block lasts."""
+        path = self._directory / name
+        path.touch()
+        try:
+            yield
+        finally:
+            path.unlink()
+
     def notes(self, name: str) -> list[str]:
         """What the agents wrote down, line by line."""
         path = self._directory / name
