@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from operator import mul
+from heapq import nsmallest
 
 K1 = 1.2
 B = 0.75
@@ -39,31 +39,45 @@ class Corpus:
     average_length: float
     frequencies: Mapping[str, int]
 
-    def idf(self, term: str) -> float:
-        """How much a term tells: the rarer, the more."""
-        holding = self.frequencies.get(term, 0)
-        return math.log(1.0 + (self.count - holding + 0.5) / (holding + 0.5))
+    def idfs(self, query: Iterable[str]) -> dict[str, float]:
+        """How much each term of a query tells: the rarer, the more."""
+        holding = {term: self.frequencies.get(term, 0) for term in query}
+        return {
+            term: math.log(1.0 + (self.count - found + 0.5) / (found + 0.5))
+            for term, found in holding.items()
+        }
 
 
-def bm25(query: Iterable[str], counts: Mapping[str, int], length: int, corpus: Corpus) -> float:
-    """The score of a text by the different terms of a query; 0 if it holds none of them."""
+def bm25(
+    idfs: Mapping[str, float], counts: Mapping[str, int], length: int, corpus: Corpus
+) -> float:
+    """The score of a text by the terms of a query, which `idfs` has; 0 if it holds none of them."""
     norm = K1 * (1.0 - B + B * length / max(corpus.average_length, 1.0))
-    found = ((corpus.idf(term), counts[term]) for term in query if term in counts)
-    return sum(idf * count * (K1 + 1.0) / (count + norm) for idf, count in found)
+    found = [(idf, counts[term]) for term, idf in idfs.items() if term in counts]
+    return sum([idf * count * (K1 + 1.0) / (count + norm) for idf, count in found])
 
 
-def cosine(one: Sequence[float], other: Sequence[float]) -> float:
-    """The similarity of two vectors, from -1 to 1; 0 if they cannot be compared."""
-    if len(one) != len(other):
+def unit(vector: Sequence[float]) -> tuple[float, ...]:
+    """The same direction at length 1; empty if there is none, since all numbers are 0."""
+    length = math.hypot(*vector)
+    return tuple(each / length for each in vector) if length else ()
+
+
+def similarity(one: tuple[float, ...], other: tuple[float, ...]) -> float:
+    """The cosine of two units, from -1 to 1; 0 if they cannot be compared.
+
+    The square of their distance is 2 less twice the cosine. That is what the standard library does
+    fastest: 2 microseconds for 384 numbers, where adding up their products takes 5.
+    """
+    if not one or len(one) != len(other):
         return 0.0
-    product = math.sqrt(_dot(one, one)) * math.sqrt(_dot(other, other))
-    return _dot(one, other) / product if product else 0.0
+    return 1.0 - math.dist(one, other) ** 2 / 2.0
 
 
 def ranked(scores: Mapping[str, float], *, limit: int = CANDIDATES) -> list[str]:
     """Ids by their scores, the best first; what scores nothing is no match."""
-    found = [(-round(score, DECIMALS), each) for each, score in scores.items()]
-    return [each for score, each in sorted(found)[:limit] if score < 0]
+    found = [(-round(score, DECIMALS), each) for each, score in scores.items() if score > 0]
+    return [each for score, each in nsmallest(limit, found) if score < 0]
 
 
 def fused(
@@ -101,8 +115,3 @@ def normalised(scores: Mapping[str, float]) -> dict[str, float]:
     """Scores from 0 to 1, by the best one."""
     best = max(scores.values(), default=0.0)
     return {each: score / best for each, score in scores.items()} if best > 0 else dict(scores)
-
-
-def _dot(one: Sequence[float], other: Sequence[float]) -> float:
-    total: float = sum(map(mul, one, other))
-    return total

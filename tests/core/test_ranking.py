@@ -8,34 +8,43 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heartbit.core.ranking import Corpus, bm25, cosine, fused, normalised, ranked, relevance
+from heartbit.core.ranking import (
+    Corpus,
+    bm25,
+    fused,
+    normalised,
+    ranked,
+    relevance,
+    similarity,
+    unit,
+)
 
 CORPUS = Corpus(count=100, average_length=10.0, frequencies={"rare": 1, "common": 90})
-VECTORS = st.lists(st.floats(-1e3, 1e3), min_size=3, max_size=3)
+VECTORS = st.lists(st.floats(-1e3, 1e3, allow_subnormal=False), min_size=3, max_size=3)
 
 
 def test_bm25_gives_the_textbook_value() -> None:
     """k1 = 1.2, b = 0.75, by hand: idf x tf x 2.2 / (tf + 1.2 x (0.25 + 0.75 x 20 / 10))."""
     idf = math.log(1 + (100 - 1 + 0.5) / (1 + 0.5))
     expected = idf * 3 * 2.2 / (3 + 1.2 * (0.25 + 0.75 * 2))
-    assert expected == pytest.approx(bm25(["rare"], {"rare": 3}, 20, CORPUS))
+    assert expected == pytest.approx(bm25(CORPUS.idfs(["rare"]), {"rare": 3}, 20, CORPUS))
 
 
 def test_a_rare_word_counts_more_than_a_common_one() -> None:
     """Without document frequencies both would be worth the same."""
-    rare, common = (bm25([w], {w: 1}, 10, CORPUS) for w in ("rare", "common"))
+    rare, common = (bm25(CORPUS.idfs([w]), {w: 1}, 10, CORPUS) for w in ("rare", "common"))
     assert rare > 10 * common > 0
 
 
 def test_a_word_of_every_text_never_counts_against_one() -> None:
     """The classical formula turns negative there."""
     everywhere = Corpus(count=3, average_length=1.0, frequencies={"the": 3})
-    assert bm25(["the"], {"the": 1}, 1, everywhere) > 0
+    assert bm25(everywhere.idfs(["the"]), {"the": 1}, 1, everywhere) > 0
 
 
 def test_nothing_in_common_scores_nothing_and_is_no_match() -> None:
     """Whatever scores zero has no place in a ranking."""
-    assert 0 == bm25(["rare"], {"start": 4}, 4, CORPUS)
+    assert 0 == bm25(CORPUS.idfs(["rare"]), {"start": 4}, 4, CORPUS)
     assert ["b", "c"] == ranked({"a": 0.0, "b": 2.0, "c": 1.0, "d": -1.0})
 
 
@@ -85,11 +94,24 @@ def test_relevance_is_measured_by_the_best_match() -> None:
 
 def test_vectors_that_cannot_be_compared_are_not_similar() -> None:
     """Another model's length, or no direction at all."""
-    assert [0.0, 0.0, 0.0] == [cosine([1], [1, 0]), cosine([0, 0], [1, 0]), cosine([], [])]
+    assert ((), ()) == (unit([0.0, 0.0]), unit([]))
+    assert [0.0, 0.0, 0.0] == [
+        similarity((1.0,), (1.0, 0.0)),
+        similarity(unit([0.0, 0.0]), (1.0, 0.0)),
+        similarity((), ()),
+    ]
+
+
+def test_similarity_is_the_cosine_of_two_directions() -> None:
+    """By hand, and however long the vectors were."""
+    one, other = unit([3.0, 4.0]), unit([400.0, 300.0])
+    assert 0.96 == pytest.approx(similarity(one, other), abs=1e-12)
+    assert -1.0 == pytest.approx(similarity(one, unit([-3e-9, -4e-9])), abs=1e-12)
 
 
 @given(VECTORS, VECTORS)
 def test_similarity_is_symmetric_and_at_most_one(one: list[float], other: list[float]) -> None:
     """From -1 to 1, but for rounding."""
-    assert cosine(one, other) == cosine(other, one)
-    assert abs(cosine(one, other)) <= 1 + 1e-9
+    units = unit(one), unit(other)
+    assert similarity(*units) == similarity(*reversed(units))
+    assert abs(similarity(*units)) <= 1 + 1e-9

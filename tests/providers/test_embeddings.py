@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heartbit.core.memory import Embedding
-from heartbit.core.ranking import cosine
+from heartbit.core.ranking import similarity
 from heartbit.core.retry import RetryPolicy
 from heartbit.errors import AuthenticationFailed, ConfigError, MalformedReply, RateLimited
 from heartbit.providers.embedder import Embedder
@@ -144,6 +144,6 @@ def test_the_test_embedder_puts_texts_with_common_words_near_to_each_other() -> 
         embedder, ["the late acks", "Late acks, the!", "late acks", "some other words", "..."]
     )
     assert one.vector == pytest.approx(same.vector)
-    assert cosine(one.vector, near.vector) > 0.7 > 0.3 > cosine(one.vector, far.vector)
+    assert similarity(one.vector, near.vector) > 0.7 > 0.3 > similarity(one.vector, far.vector)
     assert {0.0} == set(none.vector)
     assert [0.106, 0.1638] == [round(x, 4) for x in HashEmbedder().vector("heartbit")[:2]]

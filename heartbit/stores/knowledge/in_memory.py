@@ -23,10 +23,11 @@ from heartbit.core.knowledge import (
     chunk_id,
 )
 from heartbit.core.memory import Embedding
-from heartbit.core.ranking import Corpus, bm25, cosine
+from heartbit.core.ranking import Corpus, bm25
 from heartbit.core.terms import query_terms
 from heartbit.stores.knowledge.rows import counts_of
 from heartbit.stores.memories.rows import plain
+from heartbit.stores.memories.units import similarities, unit_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,7 @@ class InMemoryKnowledge:
             inside = {id_: x for id_, x in self._kept.items() if x.source.startswith(prefix)}
             found = best(
                 self._by_words(query, inside),
-                _by_meaning(embedding, inside),
+                similarities(embedding, ((id_, x.embedding) for id_, x in inside.items())),
                 limit,
                 weight=embedding.weight if embedding else 0.0,
             )
@@ -139,7 +140,7 @@ class InMemoryKnowledge:
                 id_ = chunk_id(text.source, text.number)
                 kept = self._kept.get(id_)
                 if kept and (kept.chunk.text, kept.chunk.heading) == (text.text, text.heading):
-                    self._kept[id_] = replace(kept, embedding=embedding)
+                    self._kept[id_] = replace(kept, embedding=unit_of(embedding))
                     done += 1
         return done
 
@@ -183,7 +184,8 @@ class InMemoryKnowledge:
             for id_ in found.keys() & inside.keys():
                 counts[id_][term] = found[id_]
         corpus = _corpus(inside.values(), counts.values())
-        return {id_: bm25(wanted, x, inside[id_].length, corpus) for id_, x in counts.items()}
+        idfs = corpus.idfs(wanted)
+        return {id_: bm25(idfs, x, inside[id_].length, corpus) for id_, x in counts.items()}
 
     def _passage(self, kept: _Kept, relevance: float) -> Passage:
         chunk = kept.chunk
@@ -209,18 +211,6 @@ def _corpus(inside: Collection[_Kept], counts: Iterable[Mapping[str, int]]) -> C
         average_length=sum(each.length for each in inside) / max(len(inside), 1),
         frequencies=frequencies,
     )
-
-
-def _by_meaning(embedding: Embedding | None, inside: Mapping[str, _Kept]) -> dict[str, float]:
-    if embedding is None:
-        return {}
-    return {
-        id_: cosine(x.embedding.vector, embedding.vector)
-        for id_, x in inside.items()
-        if x.embedding is not None
-        and x.embedding.model == embedding.model
-        and len(x.embedding.vector) == len(embedding.vector)
-    }
 
 
 def _plain(text: str | None) -> str | None:

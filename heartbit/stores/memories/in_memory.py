@@ -26,11 +26,12 @@ from heartbit.core.memory import (
     strength_at,
     with_linked,
 )
-from heartbit.core.ranking import Corpus, bm25, cosine, relevance
+from heartbit.core.ranking import Corpus, bm25, relevance
 from heartbit.core.terms import query_terms
 from heartbit.errors import MemoryStoreError
 from heartbit.stores.memories.base import NewMemory
 from heartbit.stores.memories.entries import consolidated, indexed, new_memory, relinked, updated
+from heartbit.stores.memories.units import similarities, unit_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,7 +286,7 @@ class InMemoryMemories:
     def _put(self, memory: Memory, embedding: Embedding | None) -> None:
         counts = indexed(memory)
         space = self._spaces.setdefault(memory.namespace, _Space())
-        space.put(_Kept(memory, counts, sum(counts.values()), embedding))
+        space.put(_Kept(memory, counts, sum(counts.values()), unit_of(embedding)))
 
     def _find(self, namespace: Namespace, id_: str) -> _Kept | None:
         space = self._spaces.get(namespace)
@@ -343,16 +344,10 @@ def _relevance(
         average_length=sum(x.length for x in inside.values()) / max(len(inside), 1),
         frequencies={term: len(found) for term, found in holding.items()},
     )
+    idfs = corpus.idfs(query)
     by_words = {
-        id_: bm25(query, inside[id_].counts, inside[id_].length, corpus)
+        id_: bm25(idfs, inside[id_].counts, inside[id_].length, corpus)
         for id_ in {id_ for found in holding.values() for id_ in found}
     }
-    by_meaning = {
-        id_: cosine(x.embedding.vector, embedding.vector)
-        for id_, x in inside.items()
-        if embedding is not None
-        and x.embedding is not None
-        and x.embedding.model == embedding.model
-        and len(x.embedding.vector) == len(embedding.vector)
-    }
+    by_meaning = similarities(embedding, ((id_, x.embedding) for id_, x in inside.items()))
     return relevance(by_words, by_meaning, weight=embedding.weight if embedding else 0.0)

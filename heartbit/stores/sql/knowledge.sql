@@ -42,7 +42,7 @@ select best.id, c.source, c.number, c.entry::text, c.first_line, c.last_line, d.
 -- knowledge_meaning --
 -- The nearest vectors of one model inside the filters. Equals come by id, and all of them are looked
 -- at: an index gives distances in order and nothing else, so the ids have to be sorted outside.
-select id, source, number, coalesce(nullif(similarity, 'nan'), 0) as similarity from (
+select id, source, number, nullif(similarity, 'nan') as similarity from (
     select id, source, number, embedding::{type} <=> %(vector)s::real[]::{type} as distance,
            1 - (embedding::{type} <=> %(vector)s::real[]::{type}) as similarity
       from inside where embedding_model = {model}

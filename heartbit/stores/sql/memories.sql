@@ -65,7 +65,7 @@ select {columns}, words.score as by_words, meaning.similarity as by_meaning,
 -- memory_meaning --
 -- The nearest vectors of one model inside the filters. Equals come by id, and all of them are looked
 -- at: an index gives distances in order and nothing else, so the ids have to be sorted outside.
-select id, coalesce(nullif(similarity, 'nan'), 0) as similarity from (
+select id, nullif(similarity, 'nan') as similarity from (
     select id, embedding::{type} <=> %(vector)s::real[]::{type} as distance,
            1 - (embedding::{type} <=> %(vector)s::real[]::{type}) as similarity
       from inside where embedding_model = {model}
