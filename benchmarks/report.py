@@ -149,6 +149,13 @@ DURABLE = {
         compared="{:.1f} ms",
         goal=30,
     ),
+    "first_text_fleet": Row(
+        what="the same from the model server through a durable worker "
+        "(beside it: the listener alone)",
+        figure="{:.1f} ms",
+        compared="{:.1f} ms",
+        goal=30,
+    ),
 }
 ROWS = {
     "turn": Row(
@@ -193,16 +200,43 @@ ROWS = {
     ),
     "waiting_wall": Row(what="until all 1,000 are done", figure="{:.1f} s", compared="{:.1f} s"),
     "recall_postgres": Row(
-        what="recall from 10,000 memories in PostgreSQL, accesses counted (beside it: not counted)",
+        what="recall by words from 10,000 memories in PostgreSQL, accesses counted (beside it: not "
+        "counted)",
         figure="{:.1f} ms",
         compared="{:.1f} ms",
         goal=20,
     ),
     "recall_in_memory": Row(
-        what="recall from 10,000 memories in this process (beside it: not counted)",
+        what="the same in this process",
         figure="{:.1f} ms",
         compared="{:.1f} ms",
         goal=60,
+    ),
+    "recall_vectors_postgres": Row(
+        what="recall by words and by vectors of 384 numbers from 10,000 memories in PostgreSQL, "
+        "accesses counted (beside it: not counted)",
+        figure="{:.1f} ms",
+        compared="{:.1f} ms",
+        goal=20,
+    ),
+    "recall_vectors_in_memory": Row(
+        what="the same in this process",
+        figure="{:.1f} ms",
+        compared="{:.1f} ms",
+        goal=60,
+    ),
+    "knowledge_new": Row(
+        what="1,000 Markdown files, 10 MB, cut and indexed by their words in PostgreSQL (beside "
+        "it: in this process)",
+        figure="{:.1f} s",
+        compared="{:.1f} s",
+        goal=10,
+    ),
+    "knowledge_unchanged": Row(
+        what="the same again, nothing having changed",
+        figure="{:.2f} s",
+        compared="{:.2f} s",
+        goal=1,
     ),
     "help": Row(
         what="CPU of `heartbit --help` (beside it: an empty Python program)",

@@ -18,7 +18,14 @@ Measure = Callable[[], Awaitable[float]]
 @contextmanager
 def model_server(latency: float = 0.0) -> Iterator[str]:
     """The address of a model server in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.model_server", "--latency", str(latency)]
+    with server_of("benchmarks.model_server", "--latency", str(latency)) as address:
+        yield address
+
+
+@contextmanager
+def server_of(module: str, *arguments: str) -> Iterator[str]:
+    """The address of a server that prints its port and ends with its standard input."""
+    command = [sys.executable, "-m", module, *arguments]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as server:
         assert server.stdout

@@ -1,7 +1,9 @@
-"""How long the first text of a turn is on its way from a worker to a subscriber.
+"""How long the first text of a turn is on its way to a subscriber.
 
-Two processes and a real Valkey; the text is the time it was spoken at, by a clock that both share.
-Beside it stands a bare XADD and XREAD. Other runs of the worker speak at the same time.
+The text is the time it was spoken at, by a clock that all processes share. First from a listener
+alone, two processes and a real Valkey, beside a bare XADD and XREAD; then from a model server
+through everything there is: provider, durable worker with its journal, stream. Other runs of the
+same process speak at the same time.
 
 python -m benchmarks.streaming                  # shows the table
 python -m benchmarks.streaming bare|heartbit redis://...       # a subscriber; prints milliseconds
@@ -23,13 +25,16 @@ from pathlib import Path
 
 import redis
 
+from benchmarks.fleet import Fleet, fleet, services, until
 from benchmarks.report import Found
+from benchmarks.rig import server_of
 from heartbit.core.agent import AgentDefinition
 from heartbit.core.events import RunStarted
 from heartbit.core.stream import RunIdentity
 from heartbit.embedded import EmbeddedValkey
 from heartbit.stores.journal import NewRun
 from heartbit.stores.memory_journal import InMemoryJournal
+from heartbit.stores.postgres import PostgresJournal
 from heartbit.stores.redis_client import quick_client
 from heartbit.stores.stream_reader import StreamReader
 from heartbit.stores.streams import StreamWriter
@@ -37,6 +42,10 @@ from heartbit.stores.streams import StreamWriter
 TURNS = 300
 PAUSE_SECONDS = 0.01
 OTHER_RUNS = 50
+FLEET_TURNS, FLEET_OTHERS = 150, 10
+# Said before the subscriber is there, or to a worker that is not warm yet.
+FIRST_TURNS = 20
+OPENED = "select count(*) from runs where id = '{}'"
 RUN = "measured"
 BARE = "bare"
 
@@ -45,6 +54,12 @@ Speak = Callable[[int], None]
 
 def measure() -> list[Found]:
     """Milliseconds that 99 of a hundred first texts do not exceed."""
+    listened = measure_listener()
+    return [*listened, measure_fleet(listened[0].ours)]
+
+
+def measure_listener() -> list[Found]:
+    """From a listener, without a worker around it."""
     with valkey() as url:
         bare = percentile(_taken("bare", url, _bare(url)), 99)
         with quick_client(url) as client:
@@ -53,6 +68,42 @@ def measure() -> list[Found]:
                 ours = percentile(_taken("heartbit", url, _heartbit(writer)), 99)
             writer.close()
     return [Found("first_text", bare, ours, ours)]
+
+
+def measure_fleet(beside: float) -> Found:
+    """From a model server, through a worker; `beside` it stands what the listener needs alone."""
+    with (
+        server_of("benchmarks.speaking_server") as model,
+        services() as servers,
+        fleet(servers, "speaking", model) as made,
+    ):
+        made.start_worker(threads=2 * FLEET_OTHERS)
+        others = [made.send("Speak.") for _ in range(FLEET_OTHERS)]
+        measured = made.send(f"stamp={FIRST_TURNS + FLEET_TURNS}")
+        until(lambda: made.query(OPENED.format(measured.id)))
+        taken = asyncio.run(_stamped(made, measured.id))
+        made.results([measured, *others])
+    assert len(taken) == FIRST_TURNS + FLEET_TURNS, f"{len(taken)} first texts came"
+    ours = percentile(taken[FIRST_TURNS:], 99)
+    return Found("first_text_fleet", beside, ours, ours)
+
+
+async def _stamped(made: Fleet, run_id: str) -> list[float]:
+    """Follow the run as `heartbit watch` does; only the first text of a turn is a time."""
+    journal = PostgresJournal(made.database, pool_size=1)
+    taken: list[float] = []
+    try:
+        async with aclosing(
+            StreamReader(made.services.valkey.url, journal).follow(run_id)
+        ) as items:
+            async for item in items:
+                if item.entry["type"] == "text_delta" and item.entry["text"].isdecimal():
+                    taken.append(_since(item.entry["text"]))
+                if len(taken) == FIRST_TURNS + FLEET_TURNS:
+                    break
+    finally:
+        journal.close()
+    return taken
 
 
 def percentile(values: list[float], percent: int) -> float:

@@ -8,7 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import durable_crowd, durable_disk, durable_takeover, durable_turns, report
+from benchmarks import (
+    durable_crowd,
+    durable_disk,
+    durable_takeover,
+    durable_turns,
+    report,
+    streaming,
+)
 from benchmarks.report import END, HEADER, ROWS, START, Found
 from tests.support.repository import ROOT
 
@@ -63,4 +70,14 @@ def test_the_durable_benchmarks_run_from_end_to_end(monkeypatch: pytest.MonkeyPa
         *durable_crowd.measure(held=3, waiting=20),
         *durable_takeover.measure(lease_seconds=1),
     ]
-    assert sorted({*report.DURABLE} - {"first_text"}) == sorted(each.key for each in found)
+    streamed = {"first_text", "first_text_fleet"}
+    assert sorted({*report.DURABLE} - streamed) == sorted(each.key for each in found)
+
+
+@pytest.mark.slow
+def test_the_first_text_is_measured_through_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every turn's first text has come, each with the time at which it was sent."""
+    monkeypatch.setattr(streaming, "FLEET_TURNS", 3)
+    monkeypatch.setattr(streaming, "FLEET_OTHERS", 1)
+    found = streaming.measure_fleet(beside=1.0)
+    assert ("first_text_fleet", True) == (found.key, found.ours > 0)
