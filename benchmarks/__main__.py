@@ -9,13 +9,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from benchmarks import durable, memory, report, startup, turns, waiting
+from benchmarks import durable, knowledge, memory, report, startup, turns, waiting
 from benchmarks.report import Found
 
 PARTS: dict[str, Callable[[], list[Found]]] = {
     "turns": turns.measure,
     "waiting": waiting.measure,
     "memory": memory.measure,
+    "knowledge": knowledge.measure,
     "startup": startup.measure,
     "durable": durable.measure,
 }

@@ -13,6 +13,8 @@ from benchmarks import (
     durable_disk,
     durable_takeover,
     durable_turns,
+    knowledge,
+    memory,
     report,
     streaming,
 )
@@ -56,6 +58,14 @@ def test_what_could_not_be_measured_is_no_number() -> None:
     """A peer whose packages cannot be installed here."""
     line = ROWS["dbos_each"].render(Found("dbos_each", math.nan, 1.0, math.nan))
     assert "| beside DBOS | not installed | 1.00 ms | not installed |  |" == line
+
+
+@pytest.mark.slow
+def test_the_benchmarks_of_memory_and_knowledge_run_from_end_to_end() -> None:
+    """As small as they can be."""
+    found = [*memory.measure(count=30, queries=2), *knowledge.measure(files=3)]
+    expected = [key for key in ROWS if key.startswith(("recall_", "knowledge_"))]
+    assert sorted(expected) == sorted(each.key for each in found)
 
 
 @pytest.mark.slow
