@@ -7,7 +7,6 @@ that nobody has to wait for.
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, suppress
@@ -56,7 +55,7 @@ class CallTransaction(Generic[X]):
         self._open = open_
         self._stack = ExitStack()
         self._lock = threading.Lock()
-        self._over = self._given_up = False
+        self._over = self._tool_has_ended = False
         self._failure: JournalError | None = None
         self._opened: X | None = None
         self.written: X | None = None
@@ -69,15 +68,16 @@ class CallTransaction(Generic[X]):
         try:
             yield opened.connection
             await in_thread(opened.settle, NAME)
-        except (asyncio.CancelledError, ToolTimedOut):
-            self._given_up = True
+        except ToolTimedOut:
             raise
         except Exception as error:
+            self._tool_has_ended = True
             if opened.lost(error):
                 self._failure = JournalUnavailable(
                     "The database was lost during a call; nothing of it was written."
                 )
             raise
+        self._tool_has_ended = True
         self.written = opened
 
     def check(self) -> None:
@@ -105,7 +105,9 @@ class CallTransaction(Generic[X]):
     ) -> None:
         with self._lock:
             self._over = True
-            if self._given_up and self._opened is not None:
+            # A tool that was given up may not know it yet: what it still does must not be done on a
+            # connection that others get.
+            if self._opened is not None and not self._tool_has_ended:
                 self._opened.disconnect()
             _undo(self._stack)
 

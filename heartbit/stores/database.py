@@ -92,7 +92,7 @@ class Database:
         idle = IDLE_SECONDS if quick else max(seconds or 0, TOOL_IDLE_SECONDS)
         with self._transaction("tools", idle, seconds) as connection:
             try:
-                yield ToolTables(connection)
+                yield ToolTables(connection, quick=quick)
             finally:
                 as_it_was(connection)
 

@@ -53,8 +53,9 @@ def as_it_was(connection: Connection) -> None:
 class ToolTables:
     """The transaction of one call of a tool."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, *, quick: bool = False) -> None:
         self.connection = connection
+        self._quick = quick
 
     def settle(self) -> None:
         """The tool has done its part.
@@ -88,5 +89,9 @@ class ToolTables:
             lock.release()
 
     def lost(self, error: BaseException) -> bool:
-        """Whether the tool failed with `error` because the database was lost on the way."""
-        return self.connection.broken and getattr(error, "sqlstate", None) != IDLE_TOO_LONG
+        """Whether the tool failed with `error` because the database was lost on the way.
+
+        A quick tool does nothing for too long only if its process could not.
+        """
+        idle = getattr(error, "sqlstate", None) == IDLE_TOO_LONG
+        return self.connection.broken and (self._quick or not idle)

@@ -348,24 +348,24 @@ class Lease:
 
 
 def test_a_tools_writes_count_with_its_event_or_not_at_all(stage: Stage, sql: Sql) -> None:
-    sql("create table if not exists bookings (room text)")
+    sql("create table if not exists journaled_bookings (room text)")
     run_id = stage.open(tool())
     stage.claim(run_id, "1/tool/0")
     outcome = Append(run_id=run_id, expected=2, events=[returned()], step="1/tool/0", attempt=1)
 
     def book(append: Append) -> None:
         with stage.journal.tool_transaction() as transaction:
-            transaction.connection.execute("insert into bookings values ('blue')")
+            transaction.connection.execute("insert into journaled_bookings values ('blue')")
             transaction.append(append)
 
     try:
         with pytest.raises(LeaseLost):
             book(replace(outcome, attempt=7))
-        assert [] == sql("select * from bookings")
+        assert [] == sql("select * from journaled_bookings")
         book(outcome)
-        assert [("blue",)] == sql("select * from bookings")
+        assert [("blue",)] == sql("select * from journaled_bookings")
     finally:
-        sql("drop table bookings")
+        sql("drop table journaled_bookings")
 
 
 def test_a_tool_of_our_own_stores_lets_go_sooner_when_its_process_is_frozen(stage: Stage) -> None:
