@@ -394,6 +394,21 @@ def test_a_tool_that_forgets_its_transaction_loses_it(
     assert 1 == len(stage.journal.events(run_id))
 
 
+@pytest.mark.parametrize("quick", [True, False])
+def test_a_quick_tool_whose_transaction_was_idle_for_too_long_was_frozen(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, quick: bool
+) -> None:
+    """It is not its own fault, so it is done again; any other tool is told."""
+    monkeypatch.setattr(database, "IDLE_SECONDS", 0.05)
+    monkeypatch.setattr(database, "TOOL_IDLE_SECONDS", 0.05)
+    with stage.journal._database.tool_tables(quick=quick) as tables:
+        while database.still_there(tables.connection):
+            pass
+        with pytest.raises(psycopg.errors.IdleInTransactionSessionTimeout) as caught:
+            tables.connection.execute("select 1")
+        assert quick == tables.lost(caught.value)
+
+
 def test_a_process_that_is_frozen_in_a_transaction_keeps_nobody_waiting(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
