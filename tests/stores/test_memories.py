@@ -377,7 +377,8 @@ def test_the_weight_of_a_part_decides_what_is_recalled_first(
     store.store(new("strength", f"lease {filler}", **old | {"strength": 1.0}))
     found = store.recall(query(text), weights=Weights(**NONE | {weight: 1.0}))
     assert 4 == len(found)
-    assert (weight, pytest.approx(1.0, abs=0.01)) == (found[0].memory.id, found[0].score)
+    assert weight == found[0].memory.id
+    assert pytest.approx(1.0, abs=0.01) == found[0].score
     assert found[1].score < 0.9
 
 

@@ -33,8 +33,9 @@ def database(postgres: str) -> Iterator[Database]:
 
 def query(text: str, limit: int) -> MemoryQuery:
     """A query of the writer's."""
-    mine = {"tenant_id": ME.tenant_id, "user_id": ME.user_id, "agent": ME.agent}
-    return MemoryQuery(text=text, limit=limit, **mine)
+    return MemoryQuery(
+        text=text, limit=limit, tenant_id=ME.tenant_id, user_id=ME.user_id, agent=ME.agent
+    )
 
 
 def alike(count: int) -> list[str]:

@@ -123,7 +123,8 @@ def test_long_vectors_are_indexed_with_half_the_precision_and_the_longest_not_at
         pattern = [rf"{kind}\_vector\_m/{dimension}"]
         found = [definition for (definition,) in connection.execute(DEFINITIONS, pattern)]
     database.close()
-    assert expected == [re.search(r"hnsw \((.+)\) WHERE", each)[1] for each in found]
+    assert expected == [how for each in found for how in re.findall(r"hnsw \((.+)\) WHERE", each)]
+    assert len(expected) == len(found)
 
 
 def test_others_memories_crowd_out_nobody_in_an_index_either(
