@@ -13,6 +13,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest -q
 ON_ALL_CORES := -n auto --dist worksteal
+# The fast tests wait for servers as often as they compute.
+ON_MORE_THAN_ALL := -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist worksteal
 
 # A prompt goes to the program by environment, raw: neither make nor the shell reads into it.
 RUN_PROMPT := $(value PROMPT)
@@ -39,7 +41,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 check: lint
-	@$(PYTEST) $(ON_ALL_CORES) -m "not slow and not chaos"
+	@$(PYTEST) $(ON_MORE_THAN_ALL) -m "not slow and not chaos"
 
 lint: setup
 	@$(BIN)/ruff format --check --quiet .

@@ -37,6 +37,12 @@ def directions(count: int) -> list[Embedding]:
     ]
 
 
+def scans(connection: psycopg.Connection[Any], index: str) -> int:
+    """How often an index was begun to be read in this transaction; one that goes on counts anew."""
+    row = connection.execute(SCANS, [f'"{index}"']).fetchone()
+    return int(row[0]) if row else 0
+
+
 def mine(text: str) -> MemoryQuery:
     """A query of the writer's."""
     return MemoryQuery(tenant_id=ME.tenant_id, user_id=ME.user_id, agent=ME.agent, text=text)
@@ -49,7 +55,7 @@ def through_the_index(url: str, name: str) -> Iterator[psycopg.Connection[Any]]:
         for other in ("seqscan", "bitmapscan", "sort"):
             connection.execute(f"set local enable_{other} = off")
         yield connection
-        assert (1,) == connection.execute(SCANS, [f'"{name}"']).fetchone()
+        assert scans(connection, name) >= 1
 
 
 @pytest.fixture(params=[pytest.param(16, marks=pytest.mark.slow), 18])
@@ -75,7 +81,7 @@ def test_memories_are_compared_through_the_index_once_there_is_one(server: str) 
         connection.execute("analyze memories")
         [first, *_] = store.bound_to(connection).recall(mine("none"), embedding=vectors[7])
         assert "m0007" == first.memory.id
-        assert (1,) == connection.execute(SCANS, [f'"memories_vector_m/{DIMENSION}"']).fetchone()
+        assert scans(connection, f"memories_vector_m/{DIMENSION}") >= 1
     store.close()
 
 
@@ -90,8 +96,7 @@ def test_chunks_are_compared_through_the_index_once_there_is_one(server: str) ->
         connection.execute("analyze knowledge_chunks")
         [first, *_] = store.bound_to(connection).search("none", embedding=vectors[7])
         assert 7 == first.number
-        name = f'"knowledge_chunks_vector_m/{DIMENSION}"'
-        assert (1,) == connection.execute(SCANS, [name]).fetchone()
+        assert scans(connection, f"knowledge_chunks_vector_m/{DIMENSION}") >= 1
     store.close()
 
 
