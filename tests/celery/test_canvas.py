@@ -182,7 +182,7 @@ def test_the_same_task_sent_again_is_the_same_run(fleet: Any) -> None:
 
 def test_the_same_task_id_with_another_prompt_is_an_error(fleet: Any) -> None:
     """Silence would hand out the answer to another question."""
-    run_agent.apply_async(("wait",), {"agent": "worker"}, task_id="nightly")
+    run_agent.apply_async(("wait",), {"agent": "worker"}, task_id="weekly")
     assert fleet.scene.waiting.acquire(timeout=SECONDS)
     with pytest.raises(RunStateError, match="another run"):
-        get(run_agent.apply_async(("say hi",), {"agent": "worker"}, task_id="nightly"))
+        get(run_agent.apply_async(("say hi",), {"agent": "worker"}, task_id="weekly"))

@@ -132,7 +132,8 @@ def test_a_revoked_member_fails_the_chord_of_its_caller(fleet: Any) -> None:
     body: Any = chord(header)(fleet.host.texts.s())
     assert fleet.scene.waiting.acquire(timeout=SECONDS)
     body.parent.results[0].revoke()
-    with pytest.raises((ChordError, TaskRevokedError)):
+    # Whoever waits for the body hears of its members, too, and may hear of this one first.
+    with pytest.raises((ChordError, TaskRevokedError, RunCancelled)):
         body.get(timeout=SECONDS)
 
 
