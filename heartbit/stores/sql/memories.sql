@@ -45,11 +45,12 @@ with inside as not materialized (
     select i.id, i.length, t.term, i.counts[array_position(i.terms, t.term)]::float8 as tf
       from unnest(%(terms)s::text[]) as t (term) join inside i on i.terms @> array[t.term]
 ), frequencies as materialized (
-    select term, count(*)::float8 as df from hits group by term
+    select term, 2.2 * ln(1 + (n - count(*) + 0.5) / (count(*) + 0.5)) as weight,
+           1.2 * 0.75 / average as per_length
+      from hits cross join corpus group by term, n, average
 ), scores as (
-    select id, sum(ln(1 + (n - df + 0.5) / (df + 0.5)) * tf * 2.2
-                   / (tf + 1.2 * (0.25 + 0.75 * length / average))) as score
-      from hits join frequencies using (term) cross join corpus group by id
+    select id, sum(weight * tf / (tf + 1.2 * 0.25 + per_length * length)) as score
+      from hits join frequencies using (term) group by id
 ), words as (
     select id, score from scores
      order by round(score * 1e9) desc, id collate "C" limit %(candidates)s
