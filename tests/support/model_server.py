@@ -159,10 +159,13 @@ class ModelServer:
             body = await reader.readexactly(int(headers.get("content-length", 0)))
             request = self._record(first.split(" ")[1], headers, body)
             raw = await self._answer(request)
-            await _send(writer, raw)
-            if raw.ending == "hang":
-                await reader.read()
-                request.abandoned.set()
+            try:
+                await _send(writer, raw)
+                if raw.ending == "hang":
+                    await reader.read()
+            finally:  # the client may have left before the answer was sent
+                if raw.ending == "hang":
+                    request.abandoned.set()
             if raw.ending == "abort":
                 _reset_on_close(writer)
             if raw.ending != "end":
